@@ -1,0 +1,210 @@
+package tables
+
+import (
+	"math/bits"
+
+	"egate/internal/ipset"
+	"egate/internal/packet"
+	"egate/internal/verdict"
+)
+
+// State is what only the kernel knows of a packet; the zero State is a packet
+// of which nothing is remembered.
+type State struct {
+	Reply      bool // of a connection that the other side opened
+	ReplyError bool // an ICMP error about such a connection
+
+	// FragmentSeen says that the first fragment of this later fragment was
+	// judged; FragmentAction and FragmentRule are what it got.
+	FragmentSeen   bool
+	FragmentAction verdict.Action
+	FragmentRule   int
+}
+
+// NoRule stands for the chain's default where a rule's index is expected.
+const NoRule = -1
+
+// Result is a verdict and how it came about.
+type Result struct {
+	Action    verdict.Action // allow, drop or reject
+	Reason    verdict.Reason
+	Rule      int   // index of the rule that decided, or NoRule
+	Continues []int // continue rules that matched on the way, in order
+}
+
+// Lookup judges one packet with the steps of the BPF program.
+func (s *Set) Lookup(k *packet.Key, st State) Result {
+	c := &s.Chains[k.Direction]
+	if !k.IP {
+		if k.Control && c.Default != verdict.Allow {
+			return Result{Action: verdict.Allow, Reason: verdict.ReasonControlFrame, Rule: NoRule}
+		}
+		return Result{Action: c.Default, Reason: verdict.ReasonNonIP, Rule: NoRule}
+	}
+	if k.Fragment == packet.LaterFragment && st.FragmentSeen {
+		return Result{Action: st.FragmentAction, Reason: verdict.ReasonFragment, Rule: st.FragmentRule}
+	}
+	res := c.Match(c.Classes(k))
+	if res.Rule == NoRule {
+		res.Action, res.Reason = c.fallback(k, st)
+	}
+	return res
+}
+
+// Match finds the rules that a packet of these classes meets. Where no rule
+// decides, Rule is NoRule and Action the default.
+func (c *Chain) Match(classes [DimensionCount]uint16) Result {
+	res := Result{Action: c.Default, Reason: verdict.ReasonDefault, Rule: NoRule}
+	if len(c.Rules) == 0 {
+		return res
+	}
+	for summary := c.And(classes, 0); summary != 0; summary &= summary - 1 {
+		w := bits.TrailingZeros64(summary)
+		for word := c.And(classes, 1+w); word != 0; word &= word - 1 {
+			r := w*64 + bits.TrailingZeros64(word)
+			if c.Rules[r].Action.Decides() {
+				res.Rule, res.Action, res.Reason = r, c.Rules[r].Action, verdict.ReasonRule
+				return res
+			}
+			res.Continues = append(res.Continues, r)
+		}
+	}
+	return res
+}
+
+// And combines word i of the classes' rows over the dimensions in use; word 0
+// is the summary. With no dimension in use, every rule matches every packet.
+func (c *Chain) And(classes [DimensionCount]uint16, i int) uint64 {
+	word := c.All(i)
+	for d := range DimensionCount {
+		if c.Used[d] {
+			word &= c.Vectors[d][int(classes[d])*(c.Words+1)+i]
+		}
+	}
+	return word
+}
+
+// All is word i of a row in which every rule matches.
+func (c *Chain) All(i int) uint64 {
+	n := len(c.Rules) - (i-1)*64
+	if i == 0 {
+		n = c.Words
+	}
+	if n >= 64 {
+		return ^uint64(0)
+	}
+	return 1<<n - 1
+}
+
+// Classes gives the packet's class in each dimension in use, 0 elsewhere.
+func (c *Chain) Classes(k *packet.Key) (classes [DimensionCount]uint16) {
+	if c.Used[Destination] && k.Has(packet.HaveDst) {
+		classes[Destination] = c.Addresses[0].Class(k.Dst)
+	}
+	if c.Used[Source] && k.Has(packet.HaveSrc) {
+		classes[Source] = c.Addresses[1].Class(k.Src)
+	}
+	if k.Has(packet.HaveProto) {
+		if c.Used[Service] {
+			classes[Service] = c.Selectors[0].Class(k.Proto, k.Selector, k.Has(packet.HaveTransport))
+		}
+		if c.Used[SourcePort] {
+			classes[SourcePort] = c.Selectors[1].Class(k.Proto, k.SourcePort, k.Has(packet.HaveTransport))
+		}
+	}
+	return classes
+}
+
+// Class finds the class of an address.
+func (t *AddressTable) Class(a ipset.Addr) uint16 {
+	key, cells, cell := a.Hi, t.Cells6, uint64(0)
+	if a.Is4() {
+		key, cells = uint64(a.V4()), t.Cells4
+		cell = key >> (32 - t.Width4)
+	} else {
+		cell = key >> (64 - t.Width6)
+	}
+	i := t.search(key, cells[cell], cells[cell+1])
+	if iv := t.Intervals[i]; iv.Sub > 0 {
+		i = t.search(a.Lo, iv.Value, iv.Value+iv.Sub-1)
+	}
+	return uint16(t.Intervals[i].Value)
+}
+
+// search finds the last interval of [lo, hi] that starts at or before key; the
+// one at lo does.
+func (t *AddressTable) search(key uint64, lo, hi uint32) uint32 {
+	for lo < hi {
+		mid := (lo + hi + 1) / 2
+		if t.Intervals[mid].Start <= key {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo
+}
+
+// Class finds the class of a protocol and selector.
+func (t *SelectorTable) Class(proto uint8, selector uint16, readable bool) uint16 {
+	e := t.Protos[proto]
+	if e.Row == NoRow || !readable {
+		return e.Class
+	}
+	return t.Pages[t.Rows[e.Row][selector>>8]][selector&255]
+}
+
+// fallback decides what no rule decided.
+func (c *Chain) fallback(k *packet.Key, st State) (verdict.Action, verdict.Reason) {
+	if c.Default != verdict.Allow {
+		switch {
+		case isNeighbour(k):
+			return verdict.Allow, verdict.ReasonNeighbour
+		case isDHCPClient(k):
+			return verdict.Allow, verdict.ReasonDHCP
+		case c.Replies && st.Reply:
+			return verdict.Allow, verdict.ReasonReply
+		case c.Replies && st.ReplyError:
+			return verdict.Allow, verdict.ReasonReplyError
+		}
+	}
+	switch {
+	case k.Problem != verdict.ReasonRule:
+		return c.Default, k.Problem
+	case k.Fragment == packet.LaterFragment:
+		return c.Default, verdict.ReasonFragmentUnknown
+	}
+	return c.Default, verdict.ReasonDefault
+}
+
+// isNeighbour tells IPv6 neighbour discovery (RFC 4861, hop limit 255) and the
+// multicast listener reports that it needs behind switches which snoop them
+// (RFC 2710, RFC 3810, hop limit 1). A fragment is neither (RFC 6980).
+func isNeighbour(k *packet.Key) bool {
+	if k.Family != 6 || !k.HasICMP() || k.Proto != packet.ProtoICMPv6 || k.Fragment != packet.NotFragment {
+		return false
+	}
+	switch t := k.Selector >> 8; t {
+	case 133, 134, 135, 136, 137:
+		return k.HopLimit == 255
+	case 130, 131, 132, 143:
+		return k.HopLimit == 1
+	}
+	return false
+}
+
+// isDHCPClient tells DHCP and DHCPv6 between a client on this side and a server
+// on the other.
+func isDHCPClient(k *packet.Key) bool {
+	if k.Proto != packet.ProtoUDP || !k.HasPorts() || k.Fragment != packet.NotFragment {
+		return false
+	}
+	client, server := uint16(68), uint16(67)
+	if k.Family == 6 {
+		client, server = 546, 547
+	}
+	if k.Direction == verdict.Egress {
+		return k.SourcePort == client && k.Selector == server
+	}
+	return k.SourcePort == server && k.Selector == client
+}

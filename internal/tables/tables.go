@@ -1,0 +1,121 @@
+// Package tables is stage 3: a policy compiled to plain, comparable values,
+// laid out as the kernel maps hold them. Lookup gives the verdict in Go with
+// the same steps as the BPF program; explain and the tests use it. The package
+// needs no kernel and no privilege.
+//
+// # How a packet is classified
+//
+// Each dimension (destination address, source address, service, source port)
+// maps the packet's value to a class; values that no rule tells apart share
+// one. Class 0 stands for "could not be read" in every dimension. Each class
+// has a bit vector over the chain's rules: bit r is set if rule r can match a
+// packet of this class. The vectors of all dimensions that the policy uses are
+// ANDed; the lowest bit left that belongs to a deciding rule is the verdict,
+// continue bits below it apply on the way. A summary word in front of each
+// vector has a bit for each of its words that is not zero, so words that are
+// empty are never read. The scheme is the bit-vector classification of
+// Lakshman and Stiliadis (SIGCOMM 1998) with the aggregation of Baboescu and
+// Varghese (SIGCOMM 2001).
+package tables
+
+import (
+	"egate/internal/policy"
+	"egate/internal/verdict"
+)
+
+// Limits of the encoding; compile refuses what would pass them.
+const (
+	MaxClasses   = 1 << 16 // of one dimension: classes are u16
+	MaxIntervals = 1 << 24 // of all address tables together: a search takes at most 24 steps
+	NoRow        = 0xffff  // a protocol whose selectors no rule tells apart
+)
+
+// Dimension is one property of a packet that rules ask for.
+type Dimension uint8
+
+const (
+	Destination Dimension = iota
+	Source
+	Service
+	SourcePort
+	DimensionCount
+)
+
+var dimensionNames = [DimensionCount]string{"destination", "source", "service", "source port"}
+
+func (d Dimension) String() string { return dimensionNames[d] }
+
+// Set is a whole policy in tables.
+type Set struct {
+	Name       string
+	Interfaces []string // patterns, as in the policy
+	Audit      bool
+	MaxFlows   uint32
+	Chains     [2]Chain // indexed by verdict.Direction
+}
+
+// Chain is the tables of one direction.
+type Chain struct {
+	Default verdict.Action
+	Replies bool // packets of connections that the other side opened pass, where Default is not allow
+	Track   bool // connections opened in this direction are remembered, because the opposite chain lets replies pass
+	Events  policy.EventRate
+	Rules   []Rule
+
+	Words     int      // of a vector, without its summary: (len(Rules)+63)/64
+	Deciding  []uint64 // Words words: the rules whose action ends the walk
+	Used      [DimensionCount]bool
+	Vectors   [DimensionCount][]uint64 // rows of Words+1, row c at c*(Words+1): summary, then the words
+	Addresses [2]AddressTable          // indexed by Destination and Source
+	Selectors [2]SelectorTable         // indexed by Service-Service and SourcePort-Service
+}
+
+// Rule is what the kernel and the reader need of a rule beside its vectors.
+type Rule struct {
+	Name   string // "" where the policy gives none
+	Label  string
+	Action verdict.Action
+	Events policy.EventRate
+	Line   int // in the policy file
+}
+
+// AddressTable maps addresses to classes: intervals that cover a whole space,
+// sorted by Start, behind a direct index on the leading bits.
+//
+// IPv4 intervals come first and are sorted by the address. IPv6 intervals are
+// sorted by the leading 64 bits; where rules tell addresses apart below that,
+// Sub > 0 and Value is the position of the first of Sub further intervals,
+// sorted by the low 64 bits, the first of which starts at 0. Otherwise Value is
+// the class.
+//
+// Cells4 has 1<<Width4 + 1 entries: entry i is the position of the interval
+// that holds the first address of cell i, the last entry that of the last
+// IPv4 interval. Cells6 is the same for IPv6 with Width6. The searched address lies
+// between two neighbouring entries, both included. Widths are 1 to 24.
+type AddressTable struct {
+	Width4, Width6 uint8
+	Cells4, Cells6 []uint32
+	Intervals      []Interval
+}
+
+// Interval is one step of an AddressTable.
+type Interval struct {
+	Start uint64
+	Value uint32
+	Sub   uint32
+}
+
+// SelectorTable maps a protocol and a 16-bit selector (a port, or ICMP type and
+// code) to a class, in pages of 256 selectors; equal pages are stored once.
+type SelectorTable struct {
+	Protos [256]ProtoEntry
+	Rows   [][256]uint16 // row -> page of each selector>>8
+	Pages  [][256]uint16 // page -> class of each selector&255
+}
+
+// ProtoEntry is what a protocol's packets get: Class where the selector could
+// not be read or no rule tells selectors apart (Row == NoRow).
+type ProtoEntry struct {
+	Class uint16
+	Row   uint16
+}
