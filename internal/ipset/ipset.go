@@ -1,6 +1,6 @@
-// Package ipset holds sets of IP addresses as sorted, disjoint ranges. It
-// stands beside stage 1: policy reads address text into sets, compile turns
-// sets into interval tables.
+// Package ipset holds sets of IP addresses as sorted, disjoint ranges, and
+// reads them from text. It stands beside stage 1: policy reads address text
+// into sets, compile turns sets into interval tables.
 //
 // IPv4 addresses live in the same 128-bit space as IPv6, at ::ffff:0:0/96, so
 // that no operation exists twice. An IPv6 prefix that is wider than that block
@@ -87,21 +87,39 @@ type Range struct{ First, Last Addr }
 // PrefixRanges gives the ranges of a prefix: one, or two where an IPv6 prefix
 // has the IPv4 block inside it. Host bits are ignored.
 func PrefixRanges(p netip.Prefix) []Range {
-	a, n := FromNetip(p.Addr()), p.Bits()
+	n := p.Bits()
 	if p.Addr().Is4() {
 		n += 96
 	}
-	mask := Addr{^uint64(0), ^uint64(0)}
-	if n < 64 {
-		mask = Addr{^(^uint64(0) >> n), 0}
-	} else {
-		mask.Lo = ^(^uint64(0) >> (n - 64)) // a shift by 64 gives 0 in Go
+	return appendPrefix(nil, FromNetip(p.Addr()), n)
+}
+
+// appendPrefix appends the ranges of the prefix of n bits, counted in the
+// 128-bit space, that a lies in.
+func appendPrefix(dst []Range, a Addr, n int) []Range {
+	mask := prefixMask(n)
+	return appendRange(dst, Addr{a.Hi & mask.Hi, a.Lo & mask.Lo}, Addr{a.Hi | ^mask.Hi, a.Lo | ^mask.Lo})
+}
+
+// prefixMask has the first n bits set.
+func prefixMask(n int) Addr {
+	if n <= 64 {
+		return Addr{^(^uint64(0) >> n), 0} // a shift by 64 gives 0 in Go
 	}
-	r := Range{Addr{a.Hi & mask.Hi, a.Lo & mask.Lo}, Addr{a.Hi | ^mask.Hi, a.Lo | ^mask.Lo}}
-	if !p.Addr().Is4() && n < 96 && !first4.Less(r.First) && !r.Last.Less(last4) {
-		return []Range{{r.First, first4.Prev()}, {last4.Next(), r.Last}}
+	return Addr{^uint64(0), ^(^uint64(0) >> (n - 64))}
+}
+
+// appendRange appends first to last. Where an IPv6 range begins outside of the
+// IPv4 block and reaches into it, the block is left out.
+func appendRange(dst []Range, first, last Addr) []Range {
+	if !first.Less(first4) || last.Less(first4) {
+		return append(dst, Range{first, last})
 	}
-	return []Range{r}
+	dst = append(dst, Range{first, first4.Prev()})
+	if last4.Less(last) {
+		dst = append(dst, Range{last4.Next(), last})
+	}
+	return dst
 }
 
 // Set is an immutable set of addresses. The zero Set is empty.
@@ -110,7 +128,8 @@ type Set struct {
 }
 
 // New makes a set of the ranges, in any order and overlapping as they may. It
-// sorts them in place and keeps the slice: the caller gives it away.
+// sorts them in place and keeps the slice: the caller gives it away. A range
+// must not hold addresses of both families; those of this package never do.
 func New(ranges []Range) *Set {
 	byFirst := func(a, b Range) int { return a.First.Compare(b.First) }
 	if !slices.IsSortedFunc(ranges, byFirst) {

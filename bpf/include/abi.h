@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * All that crosses between the BPF programs and Go. Go's types are generated
+ * from this file (internal/datapath, bpf2go); the names of actions and reasons
+ * have a twin in internal/verdict that a test holds to the enums below.
+ *
+ * Numbers are in host byte order unless a name ends in _be. Times are
+ * nanoseconds of CLOCK_MONOTONIC unless a name says otherwise.
+ */
+#ifndef EGATE_ABI_H
+#define EGATE_ABI_H
+
+#include <linux/types.h>
+
+/* Layout of the maps that outlive a policy (state/ under a gate's pins). */
+#define EGATE_ABI_VERSION 1
+
+#define EGATE_MAX_VLAN_TAGS 2
+#define EGATE_MAX_EXTENSION_HEADERS 8
+#define EGATE_MAX_HEADER_BYTES 1024
+#define EGATE_MAX_CONTINUE_RULES 64
+#define EGATE_MAX_WORDS 64 /* of a rule vector: 4,096 rules */
+#define EGATE_SEARCH_STEPS 25
+#define EGATE_NO_RULE 0xffffffffU
+#define EGATE_NO_ROW 0xffffU
+#define EGATE_REASON_SLOTS 64 /* room for reasons to come */
+#define EGATE_UNKNOWN_PROTOCOL 255 /* reserved by IANA: counts what could not be read */
+
+enum egate_direction {
+	EGATE_EGRESS,
+	EGATE_INGRESS,
+	EGATE_DIRECTIONS,
+};
+
+enum egate_action {
+	EGATE_ALLOW,
+	EGATE_DROP,
+	EGATE_REJECT,
+	EGATE_CONTINUE,
+	EGATE_ACTIONS,
+};
+
+enum egate_reason {
+	EGATE_REASON_RULE,
+	EGATE_REASON_DEFAULT,
+	EGATE_REASON_REPLY,
+	EGATE_REASON_REPLY_ERROR,
+	EGATE_REASON_CONTROL_FRAME,
+	EGATE_REASON_NEIGHBOUR_DISCOVERY,
+	EGATE_REASON_DHCP,
+	EGATE_REASON_NON_IP,
+	EGATE_REASON_FRAGMENT,
+	EGATE_REASON_FRAGMENT_UNKNOWN,
+	EGATE_REASON_TRUNCATED,
+	EGATE_REASON_BAD_IP_HEADER,
+	EGATE_REASON_BAD_LENGTH,
+	EGATE_REASON_VLAN_DEPTH,
+	EGATE_REASON_EXTENSION_DEPTH,
+	EGATE_REASON_SOURCE_ROUTE,
+	EGATE_REASON_BAD_TRANSPORT,
+	EGATE_REASON_OWN_ANSWER,
+	EGATE_REASON_REJECT_LIMITED,
+	EGATE_REASON_REJECT_UNANSWERABLE,
+	EGATE_REASONS,
+};
+
+/* What stands before the IP header on an interface. */
+enum egate_link {
+	EGATE_LINK_ETHERNET,
+	EGATE_LINK_NONE,
+};
+
+/* Which fields of a packet could be read. */
+enum egate_have {
+	EGATE_HAVE_SRC = 1,
+	EGATE_HAVE_DST = 2,
+	EGATE_HAVE_PROTO = 4,
+	EGATE_HAVE_TRANSPORT = 8,
+};
+
+enum egate_fragment {
+	EGATE_NOT_FRAGMENT,
+	EGATE_FIRST_FRAGMENT,
+	EGATE_LATER_FRAGMENT,
+};
+
+/* Dimensions of a packet that rules ask for; the order of tables.Dimension. */
+enum egate_dimension {
+	EGATE_DIM_DESTINATION,
+	EGATE_DIM_SOURCE,
+	EGATE_DIM_SERVICE,
+	EGATE_DIM_SOURCE_PORT,
+	EGATE_DIMENSIONS,
+};
+
+/* An address; IPv4 as ::ffff:a.b.c.d. */
+struct egate_addr {
+	__u64 hi;
+	__u64 lo;
+};
+
+/* Where the tables of one address dimension begin. */
+struct egate_addr_table {
+	__u32 shift4; /* cell of an IPv4 address: address >> shift4 */
+	__u32 shift6; /* cell of an IPv6 address: leading 64 bits >> shift6 */
+	__u32 cells4; /* position of the first cell in map cells */
+	__u32 cells6;
+};
+
+struct egate_selector_table {
+	__u32 protos; /* position of protocol 0 in map protos */
+	__u32 rows;   /* position of row 0 in map pages, in selectors */
+	__u32 pages;  /* position of page 0 in map pages, in selectors */
+};
+
+/* One direction of a policy. A constant of the program: what it switches off, the verifier removes. */
+struct egate_chain {
+	__u8 default_action; /* enum egate_action */
+	__u8 replies;	     /* packets of connections that the other side opened pass the default */
+	__u8 track;	     /* remember who opened a connection */
+	__u8 rejects;	     /* something in this direction may be rejected */
+	__u8 used[EGATE_DIMENSIONS];
+	__u32 words;			   /* of a vector without its summary; 0: no rules */
+	__u32 vectors[EGATE_DIMENSIONS];   /* position of row 0 in map vectors */
+	__u32 all;			   /* position of the row in which every rule matches */
+	__u32 rules;			   /* position of rule 0 in maps rules, rule_counters, event_times */
+	__u32 rule_count;		   /* the default's entry stands behind the last rule's */
+	struct egate_addr_table addr[2];   /* destination, source */
+	struct egate_selector_table sel[2]; /* service, source port */
+};
+
+/* A whole policy's constants. */
+struct egate_policy_config {
+	__u64 answer_secret; /* marks the answers to rejected packets, see answer.h */
+	__u32 generation;
+	__u8 audit; /* decide and count, but let everything pass */
+	__u8 pad[3];
+	struct egate_chain chain[EGATE_DIRECTIONS];
+};
+_Static_assert(sizeof(struct egate_chain) == 96, "egate_chain has no hidden padding");
+_Static_assert(sizeof(struct egate_policy_config) == 208, "egate_policy_config has no hidden padding");
+
+/* One step of an address table: see tables.AddressTable. */
+struct egate_interval {
+	__u64 start;
+	__u32 value; /* class, or position of the first sub-interval */
+	__u32 sub;   /* how many sub-intervals; 0: value is the class */
+};
+
+/* Four selector classes, or four page numbers: packed, since array maps round values up to 8 bytes. */
+struct egate_quad {
+	__u16 v[4];
+};
+
+/* A protocol's entry: see tables.ProtoEntry. */
+struct egate_proto {
+	__u16 class;
+	__u16 row;
+};
+
+/* What a rule, or a chain's default, does beyond matching. */
+struct egate_rule {
+	__u8 action; /* enum egate_action */
+	__u8 pad[3];
+	__u32 event_burst;	 /* 0: no events */
+	__u64 event_interval_ns; /* 0: every packet */
+};
+
+/* An interface that the policy guards, by ifindex. */
+struct egate_iface {
+	__u16 slot; /* 1 + its number in map iface_counters; 0: not guarded */
+	__u8 link;  /* enum egate_link */
+	__u8 pad;
+};
+
+/* Per CPU: packets (GSO segments count one by one) and bytes, by enum egate_action. */
+struct egate_rule_counter {
+	__u64 packets[EGATE_ACTIONS];
+	__u64 bytes[EGATE_ACTIONS];
+};
+
+/* Per CPU, of one interface and direction, by enum egate_action without continue. */
+struct egate_iface_counter {
+	__u64 packets[3];
+	__u64 bytes[3];
+};
+
+/* Per CPU. passed + blocked is all that was seen; in audit mode blocked tells what would have been. */
+struct egate_proto_counter {
+	__u64 passed_packets;
+	__u64 passed_bytes;
+	__u64 blocked_packets;
+	__u64 blocked_bytes;
+};
+
+struct egate_reason_counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Per CPU, of one direction. */
+struct egate_totals {
+	struct egate_proto_counter proto[256];
+	struct egate_reason_counter reason[EGATE_REASON_SLOTS];
+	__u64 answers_sent;	 /* to rejected packets */
+	__u64 answers_failed;	 /* the kernel refused to build or send one; the packet was dropped */
+	__u64 events_sent;
+	__u64 events_lost;	 /* the ring buffer was full */
+	__u64 events_suppressed; /* over the rule's event rate */
+	__u64 flows_failed;	 /* a connection could not be remembered */
+};
+
+/* Who opened a connection. The map is an LRU hash. */
+struct egate_flow_key {
+	struct egate_addr local;
+	struct egate_addr remote;
+	__u16 local_port; /* ICMP echo: the identifier */
+	__u16 remote_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct egate_flow {
+	__u64 seen_ns; /* of the last packet, about a second exact */
+	__u8 opener;   /* enum egate_direction of the packet that opened it */
+	__u8 pad[7];
+};
+
+/* The verdict that the later fragments of a datagram follow. */
+struct egate_fragment_key {
+	struct egate_addr src;
+	struct egate_addr dst;
+	__u32 id;
+	__u8 direction;
+	__u8 family;
+	__u8 pad[2];
+};
+
+struct egate_fragment_verdict {
+	__u64 seen_ns;
+	__u32 generation; /* of the policy that decided: rule has a meaning only in it */
+	__u32 rule;
+	__u8 action;
+	__u8 pad[7];
+};
+
+/* One decision, as it goes through the ring buffer. */
+struct egate_event {
+	__u64 time_ns;
+	struct egate_addr src;
+	struct egate_addr dst;
+	__u32 ifindex;
+	__u32 generation;
+	__u32 rule; /* index in its direction, or EGATE_NO_RULE */
+	__u32 length;
+	__u16 segments;
+	__u16 ether_type;
+	__u16 selector; /* destination port; ICMP: type << 8 | code */
+	__u16 source_port;
+	__u8 direction;
+	__u8 action;
+	__u8 reason;
+	__u8 audit;
+	__u8 have; /* enum egate_have */
+	__u8 family;
+	__u8 proto;
+	__u8 tcp_flags;
+	__u8 fragment;
+	__u8 is_ip;
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct egate_event) == 80, "egate_event has no hidden padding");
+_Static_assert(sizeof(struct egate_flow_key) == 40, "egate_flow_key has no hidden padding");
+_Static_assert(sizeof(struct egate_fragment_key) == 40, "egate_fragment_key has no hidden padding");
+
+#endif

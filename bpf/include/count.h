@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Exact counters, per CPU, and events, bounded by a rate per rule.
+ */
+#ifndef EGATE_COUNT_H
+#define EGATE_COUNT_H
+
+#include "maps.h"
+#include "parse.h"
+
+/* A GSO packet leaves the host as this many. */
+static __always_inline __u32 segments_of(struct __sk_buff *skb)
+{
+	return skb->gso_segs ? skb->gso_segs : 1;
+}
+
+/*
+ * Takes one token of a bucket that holds burst of them and gains one each
+ * interval_ns. The whole state is the theoretical arrival time of the generic
+ * cell rate algorithm (ITU-T I.371), so one compare-and-swap does it. 1: taken.
+ */
+static __always_inline int take_token(__u64 *arrival_ns, __u64 now_ns, __u64 interval_ns, __u32 burst)
+{
+	__u64 tolerance_ns = interval_ns * (burst - 1);
+
+#pragma unroll
+	for (int tries = 0; tries < 4; tries++) {
+		__u64 old = *(volatile __u64 *)arrival_ns;
+		__u64 start = old > now_ns ? old : now_ns;
+
+		if (start - now_ns > tolerance_ns)
+			return 0;
+		if (__sync_val_compare_and_swap(arrival_ns, old, start + interval_ns) == old)
+			return 1;
+	}
+	return 0; /* four others took one in these nanoseconds: the bucket is in heavy use */
+}
+
+static __always_inline void count_rule(struct __sk_buff *skb, const volatile struct egate_chain *c, __u32 rule,
+				       __u32 action)
+{
+	struct egate_rule_counter *n = at(&rule_counters, c->rules + (rule == EGATE_NO_RULE ? c->rule_count : rule));
+
+	if (!n || action >= EGATE_ACTIONS)
+		return;
+	n->packets[action] += segments_of(skb);
+	n->bytes[action] += skb->len;
+}
+
+static __always_inline void count_iface(struct __sk_buff *skb, __u32 slot, __u32 direction, __u32 action)
+{
+	struct egate_iface_counter *n = at(&iface_counters, slot * 2 + direction);
+
+	if (!n || action > EGATE_REJECT)
+		return;
+	n->packets[action] += segments_of(skb);
+	n->bytes[action] += skb->len;
+}
+
+static __always_inline void count_totals(struct __sk_buff *skb, struct egate_totals *t, const struct packet *p,
+					 const struct decision *d)
+{
+	__u32 packets = segments_of(skb);
+	struct egate_reason_counter *r = &t->reason[d->reason & (EGATE_REASON_SLOTS - 1)];
+
+	r->packets += packets;
+	r->bytes += skb->len;
+	if (!p->is_ip)
+		return;
+
+	__u8 proto = p->have & EGATE_HAVE_PROTO ? p->proto : EGATE_UNKNOWN_PROTOCOL;
+	struct egate_proto_counter *n = &t->proto[proto];
+
+	if (d->action == EGATE_ALLOW) {
+		n->passed_packets += packets;
+		n->passed_bytes += skb->len;
+	} else {
+		n->blocked_packets += packets;
+		n->blocked_bytes += skb->len;
+	}
+}
+
+/* Reports a decision if the rate of its rule, or of the chain's default, lets it. */
+static __always_inline void report(struct __sk_buff *skb, const volatile struct egate_policy_config *config,
+				   __u32 direction, struct egate_totals *t, const struct packet *p,
+				   const struct decision *d)
+{
+	const volatile struct egate_chain *c = &config->chain[direction];
+	__u32 position = c->rules + (d->rule == EGATE_NO_RULE ? c->rule_count : d->rule);
+	struct egate_rule *rule = at(&rules, position);
+	struct egate_event *e;
+
+	if (!rule || !rule->event_burst)
+		return;
+
+	__u64 now_ns = bpf_ktime_get_ns();
+
+	if (rule->event_interval_ns) {
+		__u64 *arrival_ns = at(&event_times, position);
+
+		if (!arrival_ns || !take_token(arrival_ns, now_ns, rule->event_interval_ns, rule->event_burst)) {
+			t->events_suppressed++;
+			return;
+		}
+	}
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		t->events_lost++;
+		return;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time_ns = now_ns;
+	e->src = p->src;
+	e->dst = p->dst;
+	e->ifindex = skb->ifindex;
+	e->generation = config->generation;
+	e->rule = d->rule;
+	e->length = skb->len;
+	e->segments = segments_of(skb);
+	e->ether_type = p->ether_type;
+	e->selector = p->selector;
+	e->source_port = p->source_port;
+	e->direction = direction;
+	e->action = d->action;
+	e->reason = d->reason;
+	e->audit = config->audit;
+	e->have = p->have;
+	e->family = p->family;
+	e->proto = p->proto;
+	e->tcp_flags = p->tcp_flags;
+	e->fragment = p->fragment;
+	e->is_ip = p->is_ip;
+	bpf_ringbuf_submit(e, 0);
+	t->events_sent++;
+}
+
+#endif

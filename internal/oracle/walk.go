@@ -1,0 +1,164 @@
+// Package oracle stands beside stages 1 to 3 and is what tests hold them
+// against: Walk judges a packet by reading the policy's model rule by rule, as
+// the documentation tells it to a person, and shares no code with the tables
+// or the kernel side. Generator makes the random policies and packets of the
+// differential tests. Nothing but tests and benchmarks imports this package.
+package oracle
+
+import (
+	"egate/internal/ipset"
+	"egate/internal/packet"
+	"egate/internal/policy"
+	"egate/internal/tables"
+	"egate/internal/verdict"
+)
+
+// Walk judges a packet by the policy, rule by rule.
+func Walk(p *policy.Policy, k *packet.Key, st tables.State) tables.Result {
+	chain := &p.Chains[k.Direction]
+	strict := chain.Default == verdict.Drop || chain.Default == verdict.Reject
+	result := func(a verdict.Action, why verdict.Reason) tables.Result {
+		return tables.Result{Action: a, Reason: why, Rule: tables.NoRule}
+	}
+
+	if !k.IP {
+		if strict && k.Control {
+			return result(verdict.Allow, verdict.ReasonControlFrame)
+		}
+		return result(chain.Default, verdict.ReasonNonIP)
+	}
+	if st.FragmentSeen && k.Fragment == packet.LaterFragment {
+		return tables.Result{Action: st.FragmentAction, Reason: verdict.ReasonFragment, Rule: st.FragmentRule}
+	}
+
+	var continues []int
+	for i := range chain.Rules {
+		rule := &chain.Rules[i]
+		if !Matches(rule, k) {
+			continue
+		}
+		if rule.Action == verdict.Continue {
+			continues = append(continues, i)
+			continue
+		}
+		return tables.Result{Action: rule.Action, Reason: verdict.ReasonRule, Rule: i, Continues: continues}
+	}
+
+	res := byDefault(chain, strict, k, st)
+	res.Continues = continues
+	return res
+}
+
+// byDefault judges what no rule decided.
+func byDefault(chain *policy.Chain, strict bool, k *packet.Key, st tables.State) tables.Result {
+	res := tables.Result{Action: chain.Default, Reason: verdict.ReasonDefault, Rule: tables.NoRule}
+	if strict {
+		res.Action = verdict.Allow
+		if neighbourDiscovery(k) {
+			res.Reason = verdict.ReasonNeighbour
+			return res
+		}
+		if dhcpClient(k) {
+			res.Reason = verdict.ReasonDHCP
+			return res
+		}
+		if chain.Replies && st.Reply {
+			res.Reason = verdict.ReasonReply
+			return res
+		}
+		if chain.Replies && st.ReplyError {
+			res.Reason = verdict.ReasonReplyError
+			return res
+		}
+		res.Action = chain.Default
+	}
+	if k.Problem != 0 {
+		res.Reason = k.Problem
+	} else if k.Fragment == packet.LaterFragment {
+		res.Reason = verdict.ReasonFragmentUnknown
+	}
+	return res
+}
+
+// Matches tells whether a packet meets all conditions of a rule.
+func Matches(r *policy.Rule, k *packet.Key) bool {
+	if r.To != nil {
+		if k.Have&packet.HaveDst == 0 || !contains(r.To, k.Dst) {
+			return false
+		}
+	}
+	if r.From != nil {
+		if k.Have&packet.HaveSrc == 0 || !contains(r.From, k.Src) {
+			return false
+		}
+	}
+	if r.Services != nil && !anyService(r.Services, k, k.Selector) {
+		return false
+	}
+	if r.SourcePorts != nil && !anyService(r.SourcePorts, k, k.SourcePort) {
+		return false
+	}
+	return true
+}
+
+func anyService(list []policy.Service, k *packet.Key, selector uint16) bool {
+	if k.Have&packet.HaveProto == 0 {
+		return false
+	}
+	for _, s := range list {
+		if s.Proto != k.Proto {
+			continue
+		}
+		if s.Whole {
+			return true
+		}
+		if k.Have&packet.HaveTransport != 0 && s.First <= selector && selector <= s.Last {
+			return true
+		}
+	}
+	return false
+}
+
+// neighbourDiscovery: router and neighbour solicitations and advertisements
+// and redirects with hop limit 255, listener queries and reports with hop
+// limit 1, over IPv6 and not in fragments.
+func neighbourDiscovery(k *packet.Key) bool {
+	readable := k.Have&packet.HaveProto != 0 && k.Have&packet.HaveTransport != 0
+	if k.Family != 6 || !readable || k.Proto != 58 || k.Fragment != packet.NotFragment {
+		return false
+	}
+	kind := k.Selector / 256
+	discovery := kind >= 133 && kind <= 137
+	listener := kind >= 130 && kind <= 132 || kind == 143
+	return discovery && k.HopLimit == 255 || listener && k.HopLimit == 1
+}
+
+// dhcpClient: a client on this side asks from 68 to 67 (IPv6: 546 to 547), and
+// is answered the other way round.
+func dhcpClient(k *packet.Key) bool {
+	readable := k.Have&packet.HaveProto != 0 && k.Have&packet.HaveTransport != 0
+	if !readable || k.Proto != 17 || k.Fragment != packet.NotFragment {
+		return false
+	}
+	from, to := k.SourcePort, k.Selector
+	if k.Direction == verdict.Ingress {
+		from, to = to, from
+	}
+	if k.Family == 6 {
+		return from == 546 && to == 547
+	}
+	return from == 68 && to == 67
+}
+
+// contains looks through the ranges one by one, so that it stands on nothing
+// that it may be used to test.
+func contains(s *ipset.Set, a ipset.Addr) bool {
+	for _, r := range s.Ranges() {
+		below := a.Hi < r.First.Hi || a.Hi == r.First.Hi && a.Lo < r.First.Lo
+		above := a.Hi > r.Last.Hi || a.Hi == r.Last.Hi && a.Lo > r.Last.Lo
+		if !below && !above {
+			return true
+		}
+	}
+	return false
+}

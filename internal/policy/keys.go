@@ -1,0 +1,229 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+)
+
+// The language of policy files, as a table. The reader checks keys and types
+// against it, and the JSON Schema and the reference are printed from it.
+
+// object is a mapping with known keys.
+type object struct {
+	name string // what messages and the schema call it
+	doc  string
+	keys []key
+
+	exactlyOne []string // keys of which one must be given
+	apart      []string // keys that no packet can meet together
+	nonEmpty   bool     // at least one key
+}
+
+// key is one key of an object.
+type key struct {
+	name     string
+	required bool
+	shape    shape
+	absent   string // what holds where the key is not given
+	doc      string
+	example  string // YAML, at the object's own indentation
+}
+
+// kind is what YAML node a value must be.
+type kind uint8
+
+const (
+	scalar  kind = iota
+	list         // of
+	section      // object
+	named        // names of the user's choice, each with a value like of
+)
+
+// shape is what a value may be. A scalar is one of the words, text like
+// pattern, true or false, or a whole number from min to max, as far as each is
+// given.
+type shape struct {
+	kind    kind
+	what    string // what messages call the value: "an address"
+	words   []string
+	pattern string // for the schema; the reader knows better
+	like    *regexp.Regexp
+	number  bool
+	min     int
+	max     int
+	boolean bool
+
+	explains bool // a number reaches the key's reader, which says why it is wrong
+	of       *shape
+	object   *object
+	maxItems int // 0: no limit
+}
+
+const namePattern = `^[A-Za-z0-9._-]{1,63}$`
+
+func listOf(s shape) shape         { return shape{kind: list, what: "a list", of: &s} }
+func sectionOf(o *object) shape    { return shape{kind: section, what: "a mapping", object: o} }
+func wordOf(words ...string) shape { return shape{what: orList(words), words: words} }
+func textLike(what, p string) shape {
+	return shape{what: what, pattern: p, like: regexp.MustCompile(p)}
+}
+
+var (
+	nameShape      = textLike("a name", namePattern)
+	addressShape   = textLike("an address", `^[0-9A-Fa-f:.]*[:.][0-9A-Fa-f:.]*(/[0-9]{1,3}|-[0-9A-Fa-f:.]+)?$`)
+	interfaceShape = textLike("an interface", `^[^/:\s\\]{1,63}$`)
+	eventsShape    = textLike("none, all or a rate such as 10/s", `^(none|all|[1-9][0-9]{0,6}/[smh])$`)
+	pathShape      = textLike("a path", `^.+$`)
+	portShape      = shape{what: "a port", pattern: `^((tcp|udp|sctp)/)?[0-9]{1,5}(-[0-9]{1,5})?$`, number: true, max: 65535}
+	protocolShape  = shape{what: "a protocol", words: protocolNames(), pattern: `^[0-9]{1,3}$`, number: true, max: 255}
+	icmpShape      = shape{what: "an ICMP name or icmp/TYPE", words: icmpNames(), pattern: `^icmp(v6)?/[0-9]{1,3}(/[0-9]{1,3})?$`, explains: true}
+)
+
+var policyKeys = &object{
+	name: "policy",
+	doc:  "One file is one policy.",
+	keys: []key{
+		{name: "version", required: true, shape: shape{what: "a number", number: true, min: 1, max: 1},
+			doc: "The version of this language. It is 1.", example: "version: 1"},
+		{name: "name", shape: nameShape,
+			doc: "What status and events call the policy.", example: "name: web-server"},
+		{name: "interfaces", shape: listOf(interfaceShape), absent: "[default]",
+			doc:     "The interfaces that the policy guards: names of at most 15 bytes, patterns with `*`, `?` and `[...]`, or `default`, the interfaces that carry a default route. A pattern that begins with `*` needs quotes.",
+			example: "interfaces: [eth0, \"wg*\"]"},
+		{name: "mode", shape: wordOf("enforce", "audit"), absent: "enforce",
+			doc: "`audit` decides, counts and reports, but lets everything pass.", example: "mode: audit"},
+		{name: "sets", shape: shape{kind: named, what: "a mapping", of: new(sectionOf(setKeys))},
+			doc:     "Sets of addresses, each under a name that rules can use. A set that no rule uses is a warning.",
+			example: "sets:\n  office: {addresses: [10.0.0.0/8, 2001:db8::/32]}\n  threats: {file: threats.txt}"},
+		{name: "egress", shape: sectionOf(chainKeys), absent: "everything is allowed",
+			doc:     "What may leave through the interfaces.",
+			example: "egress:\n  default: drop\n  rules:\n    - {name: web, action: allow, to: {ports: [tcp/443]}}"},
+		{name: "ingress", shape: sectionOf(chainKeys), absent: "everything is allowed",
+			doc: "What may come in through the interfaces.", example: "ingress: {default: allow}"},
+		{name: "flows", shape: sectionOf(flowsKeys),
+			doc: "The table that recognises replies.", example: "flows: {max: 65536}"},
+	},
+}
+
+var setKeys = &object{
+	name:       "set",
+	doc:        "A set of addresses, written here or in a file of its own.",
+	exactlyOne: []string{"addresses", "file"},
+	keys: []key{
+		{name: "addresses", shape: listOf(addressShape),
+			doc: "Addresses, prefixes and ranges a-b, IPv4 and IPv6 alike.", example: "addresses: [10.0.0.0/8, 192.0.2.10-192.0.2.19, 2001:db8::/32]"},
+		{name: "file", shape: pathShape,
+			doc:     fmt.Sprintf("A file with one address, prefix or range a line; `#` begins a comment. The path is relative to the folder of the policy file. At most %d elements; a file without any is an error, so that a feed that failed does not empty a set unseen.", maxSetEntries),
+			example: "file: threats.txt"},
+	},
+}
+
+var chainKeys = &object{
+	name: "chain",
+	doc:  "The rules of one direction.",
+	keys: []key{
+		{name: "default", required: true, shape: wordOf("allow", "drop", "reject"),
+			doc: "What happens to a packet that no rule decides.", example: "default: drop"},
+		{name: "replies", shape: shape{what: "true or false", boolean: true}, absent: "true",
+			doc:     "Whether packets of a connection that the other side opened pass where the default is not allow, and ICMP errors about it.",
+			example: "replies: false"},
+		{name: "events", shape: eventsShape, absent: "10/s where the default is drop or reject, else none",
+			doc: "How many of the packets that no rule decides become events.", example: "events: 1/s"},
+		{name: "rules", shape: shape{kind: list, what: "a list", of: new(sectionOf(ruleKeys)), maxItems: MaxRules},
+			doc:     fmt.Sprintf("The rules, in order. At most %d, and at most %d of them with the action continue.", MaxRules, MaxContinueRules),
+			example: "rules:\n  - {name: no-ping, action: reject, to: {icmp: [echo-request]}}"},
+	},
+}
+
+var ruleKeys = &object{
+	name: "rule",
+	doc:  "A rule without `to` and `from` matches every IP packet.",
+	keys: []key{
+		{name: "name", shape: nameShape, absent: "the rule's place, as #3",
+			doc: "What counters and events call the rule; no two rules of a direction share one.", example: "name: no-ping"},
+		{name: "action", required: true, shape: wordOf("allow", "drop", "reject", "continue"),
+			doc: "What happens to a packet that matches. `continue` counts it and goes on with the next rule.", example: "action: reject"},
+		{name: "events", shape: eventsShape, absent: "10/s for drop and reject, none for allow and continue",
+			doc:     "How many matching packets become events: `none`, `all`, or a rate a second, minute or hour such as `10/s`, `5/m`, `1/h`. The number is also how many may come at once.",
+			example: "events: 5/m"},
+		{name: "to", shape: sectionOf(toKeys), absent: "any destination",
+			doc: "The packet's destination, in both directions.", example: "to: {addresses: [192.0.2.0/24], ports: [tcp/443]}"},
+		{name: "from", shape: sectionOf(fromKeys), absent: "any source",
+			doc: "The packet's source, in both directions.", example: "from: {addresses: [10.0.0.0/8]}"},
+	},
+}
+
+var toKeys = &object{
+	name:     "to",
+	doc:      "Every key given must match.",
+	nonEmpty: true,
+	apart:    []string{"ports", "icmp"},
+	keys: append(addressKeys("destination"),
+		key{name: "protocols", shape: listOf(protocolShape),
+			doc: "IP protocols, by name or number. `icmp` is IPv4's alone, `icmpv6` IPv6's.", example: "protocols: [udp, gre, 112]"},
+		key{name: "ports", shape: listOf(portShape),
+			doc: "Destination ports and ranges of them, of TCP, UDP and SCTP unless the protocol is written before.", example: "ports: [53, tcp/443, udp/443, 8000-8999]"},
+		key{name: "icmp", shape: listOf(icmpShape),
+			doc:     "ICMP messages: by a name, which means the same for ICMP and ICMPv6, or as `icmp/TYPE`, `icmp/TYPE/CODE`, `icmpv6/TYPE`, `icmpv6/TYPE/CODE`. Not together with `ports`: no packet has both.",
+			example: "icmp: [echo-request, icmp/13, icmpv6/1/4]"},
+	),
+}
+
+var fromKeys = &object{
+	name:     "from",
+	doc:      "Every key given must match.",
+	nonEmpty: true,
+	keys: append(addressKeys("source"),
+		key{name: "ports", shape: listOf(portShape),
+			doc: "Source ports, written like destination ports.", example: "ports: [udp/123]"},
+	),
+}
+
+// addressKeys are the keys that `to` and `from` share.
+func addressKeys(end string) []key {
+	return []key{
+		{name: "addresses", shape: listOf(addressShape),
+			doc: "Addresses, prefixes and ranges a-b that the " + end + " is one of. Host bits set in a prefix are an error. A text that begins or ends with a colon needs quotes in YAML.", example: `addresses: [192.0.2.1, 10.0.0.0/8, 198.51.100.7-198.51.100.9, "fe80::/10"]`},
+		{name: "except", shape: listOf(addressShape),
+			doc: "Addresses that are taken out again: of `addresses` and `sets`, or of all addresses where neither is given.", example: "except: [10.0.0.53]"},
+		{name: "sets", shape: listOf(nameShape),
+			doc: "Names of sets; the " + end + " is in one of them. Together with `addresses` it must be in both.", example: "sets: [threats]"},
+	}
+}
+
+var flowsKeys = &object{
+	name: "flows",
+	doc:  "Connections that the other side opened are remembered here, the least recently seen give way.",
+	keys: []key{
+		{name: "max", required: true, shape: shape{what: "a number", number: true, min: MinFlows, max: MaxFlows},
+			doc: fmt.Sprintf("How many connections are remembered; %d where `flows` is absent.", DefaultFlows), example: "max: 262144"},
+	},
+}
+
+// objects lists all of the table, outermost first.
+var objects = []*object{policyKeys, setKeys, chainKeys, ruleKeys, toKeys, fromKeys, flowsKeys}
+
+// laterKeys are keys of the language's design that no version has yet; who
+// copies one from a plan deserves a better sentence than "unknown".
+var laterKeys = map[string]bool{
+	"domains": true, "user": true, "unit": true, "process": true, "cgroup": true, "limit": true,
+	"shape": true, "dns": true, "verify": true, "set": true, "quota": true,
+}
+
+// find gives the key of a name, or nil.
+func (o *object) find(name string) *key {
+	for i := range o.keys {
+		if o.keys[i].name == name {
+			return &o.keys[i]
+		}
+	}
+	return nil
+}
+
+func (o *object) names() []string {
+	out := make([]string, len(o.keys))
+	for i := range o.keys {
+		out[i] = o.keys[i].name
+	}
+	return out
+}

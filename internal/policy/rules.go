@@ -1,0 +1,189 @@
+package policy
+
+import (
+	"go.yaml.in/yaml/v3"
+
+	"egate/internal/ipset"
+	"egate/internal/packet"
+	"egate/internal/verdict"
+)
+
+// policy reads the whole of a file.
+func (r *reader) policy(root *yaml.Node) *Policy {
+	if !r.fits(root, root, "a policy", &shape{kind: section, what: "a mapping"}) {
+		return nil
+	}
+	v := r.read(root, policyKeys, "the policy")
+	r.number(v, policyKeys, "version")
+	p := &Policy{
+		Name:       r.name(v.value["name"], "name"),
+		Interfaces: r.interfaces(v),
+		Audit:      r.word(v, policyKeys, "mode") == "audit",
+		MaxFlows:   DefaultFlows,
+	}
+	if n := v.value["flows"]; n != nil {
+		if flows, ok := r.number(r.read(n, flowsKeys, "flows"), flowsKeys, "max"); ok {
+			p.MaxFlows = uint32(flows)
+		}
+	}
+	r.readSets(v.value["sets"])
+	for _, d := range verdict.Directions {
+		p.Chains[d] = r.chain(root, v.value[d.String()], d)
+	}
+	r.warnUnusedSets(v.value["sets"])
+	return p
+}
+
+// chain reads one direction; n is nil where the file does not have it.
+func (r *reader) chain(root, n *yaml.Node, d verdict.Direction) Chain {
+	c := Chain{Default: verdict.Allow, Replies: true, Events: NoEvents, Pos: Pos{File: r.file}}
+	if n == nil {
+		return c
+	}
+	for i := 0; i < len(root.Content); i += 2 {
+		if root.Content[i].Value == d.String() {
+			c.Pos = r.pos(root.Content[i])
+			break
+		}
+	}
+	v := r.read(n, chainKeys, d.String())
+	c.Default = action(r.word(v, chainKeys, "default"))
+	c.Replies = r.boolean(v, "replies", true)
+	c.Events = r.events(v.value["events"], c.Default)
+	nodes := v.list["rules"]
+	if len(nodes) > MaxRules {
+		r.errorAt(nodes[MaxRules], "%v has %d rules; a direction has at most %d, and any number of addresses in each", d, len(nodes), MaxRules)
+		return c
+	}
+	names := map[string]*yaml.Node{}
+	continues := 0
+	var coverage icmpCoverage
+	for _, node := range nodes {
+		rule := r.rule(node, names, &coverage)
+		if rule.Action == verdict.Continue {
+			if continues++; continues == MaxContinueRules+1 {
+				r.errorAt(node, "%v has more than %d rules with the action continue", d, MaxContinueRules)
+			}
+		}
+		c.Rules = append(c.Rules, rule)
+	}
+	coverage.warn(r, d)
+	return c
+}
+
+// action is the action of a word that was checked.
+func action(word string) verdict.Action {
+	for a := verdict.Allow; a <= verdict.Continue; a++ {
+		if a.String() == word {
+			return a
+		}
+	}
+	return verdict.Allow
+}
+
+// rule reads one rule; names holds those of the rules before.
+func (r *reader) rule(n *yaml.Node, names map[string]*yaml.Node, coverage *icmpCoverage) Rule {
+	v := r.read(n, ruleKeys, "the rule")
+	rule := Rule{
+		Name:   r.name(v.value["name"], "name"),
+		Pos:    r.pos(v.first()),
+		Action: action(r.word(v, ruleKeys, "action")),
+	}
+	if before, ok := names[rule.Name]; ok {
+		r.errorAt(v.value["name"], "duplicate rule name %q; the rule at line %d has it already", rule.Name, r.pos(before).Line)
+	} else if rule.Name != "" {
+		names[rule.Name] = v.value["name"]
+	}
+	rule.Events = r.events(v.value["events"], rule.Action)
+
+	errorsBefore := r.errors
+	to, from := v.value["to"], v.value["from"]
+	var protocols []*yaml.Node
+	if to != nil {
+		tv := r.read(to, toKeys, "to")
+		rule.To = r.addresses(tv, toKeys)
+		rule.Services = r.services(tv)
+		protocols = tv.list["protocols"]
+	}
+	if from != nil {
+		fv := r.read(from, fromKeys, "from")
+		rule.From = r.addresses(fv, fromKeys)
+		rule.SourcePorts = r.portList(fv)
+	}
+	if r.errors == errorsBefore && to != nil && from != nil {
+		r.checkEnds(&rule, from)
+	}
+	coverage.add(&rule, protocols)
+	return rule
+}
+
+// checkEnds refuses a rule whose ends no packet has together.
+func (r *reader) checkEnds(rule *Rule, from *yaml.Node) {
+	if rule.Services != nil && rule.SourcePorts != nil {
+		if len(keepProtocols(rule.Services, protocolsOf(rule.SourcePorts))) == 0 {
+			r.errorAt(from, "the rule can never match: from asks for ports of protocols that to does not have")
+		}
+	}
+	if rule.To != nil && rule.From != nil {
+		to4, to6 := families(rule.To)
+		from4, from6 := families(rule.From)
+		if !(to4 && from4) && !(to6 && from6) {
+			r.errorAt(from, "the rule can never match: to and from have no address family in common")
+		}
+	}
+}
+
+// families tells which families a set has addresses of.
+func families(s *ipset.Set) (v4, v6 bool) {
+	for _, rng := range s.Ranges() {
+		if rng.First.Is4() {
+			v4 = true
+		} else {
+			v6 = true
+		}
+		if v4 && v6 {
+			break
+		}
+	}
+	return v4, v6
+}
+
+// icmpCoverage finds chains that speak of one family's ICMP and forget the
+// other's: nothing else in a policy covers one family only without saying so.
+type icmpCoverage struct {
+	covered [2]bool       // some rule asks for ICMP, ICMPv6
+	named   [2]*yaml.Node // the first protocols element that names it without limiting the family by addresses
+}
+
+func (c *icmpCoverage) add(rule *Rule, protocols []*yaml.Node) {
+	for i, proto := range [2]uint8{packet.ProtoICMP, packet.ProtoICMPv6} {
+		c.covered[i] = c.covered[i] || protocolsOf(rule.Services)[proto]
+	}
+	for _, end := range []*ipset.Set{rule.To, rule.From} {
+		if end == nil {
+			continue
+		}
+		if v4, v6 := families(end); !v4 || !v6 {
+			return
+		}
+	}
+	for _, n := range protocols {
+		for i, name := range [2]string{"icmp", "icmpv6"} {
+			if n.Value == name && c.named[i] == nil {
+				c.named[i] = n
+			}
+		}
+	}
+}
+
+func (c *icmpCoverage) warn(r *reader, d verdict.Direction) {
+	if r.errors > 0 {
+		return // a rule that could not be read may speak of it
+	}
+	if n := c.named[0]; n != nil && !c.covered[1] {
+		r.warnAt(n, "icmp is IPv4's alone, and no rule of %v speaks of icmpv6", d)
+	}
+	if n := c.named[1]; n != nil && !c.covered[0] {
+		r.warnAt(n, "icmpv6 is IPv6's alone, and no rule of %v speaks of icmp", d)
+	}
+}

@@ -1,0 +1,207 @@
+package tables
+
+import (
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"egate/internal/packet"
+	"egate/internal/verdict"
+)
+
+// firstLabels is how many of the rules left a Step names.
+const firstLabels = 5
+
+// Trace is how a packet gets its verdict, for people.
+type Trace struct {
+	Direction string `json:"direction"`
+
+	// Skipped says why no rule was asked, or is empty.
+	Skipped string `json:"skipped,omitempty"`
+	Rules   int    `json:"rules"` // of the chain
+	Steps   []Step `json:"steps,omitempty"`
+
+	Continues  []RuleRef `json:"continues,omitempty"` // that matched on the way
+	Rule       *RuleRef  `json:"rule,omitempty"`      // that decided; nil for the default
+	Default    string    `json:"default"`
+	Verdict    string    `json:"verdict"`
+	Reason     string    `json:"reason"`
+	ReasonText string    `json:"reason_text"`
+	Audit      bool      `json:"audit,omitempty"` // the verdict is counted and reported, not enforced
+
+	Result Result `json:"-"` // what Lookup gives
+}
+
+// Step is one dimension that the chain's rules ask for.
+type Step struct {
+	Dimension string   `json:"dimension"`
+	Value     string   `json:"value"` // the packet's
+	Class     uint16   `json:"class"`
+	Left      int      `json:"left"`            // rules that match in this dimension and those before
+	First     []string `json:"first,omitempty"` // labels of the first few of them
+}
+
+// RuleRef names a rule.
+type RuleRef struct {
+	Index  int    `json:"index"`
+	Label  string `json:"label"`
+	Action string `json:"action"`
+	Line   int    `json:"line"`
+}
+
+// Trace judges a packet as Lookup does and tells each step.
+func (s *Set) Trace(k *packet.Key, st State) Trace {
+	c := &s.Chains[k.Direction]
+	res := s.Lookup(k, st)
+	t := Trace{
+		Direction:  k.Direction.String(),
+		Rules:      len(c.Rules),
+		Default:    c.Default.String(),
+		Verdict:    res.Action.String(),
+		Reason:     res.Reason.String(),
+		ReasonText: res.Reason.Text(),
+		Audit:      s.Audit,
+		Result:     res,
+	}
+	switch {
+	case !k.IP:
+		t.Skipped = "no rule is asked: the packet is not IP"
+	case res.Reason == verdict.ReasonFragment:
+		t.Skipped = "no rule is asked: the first fragment's verdict holds"
+	default:
+		t.Steps = c.steps(k)
+	}
+	for _, r := range res.Continues {
+		t.Continues = append(t.Continues, c.ref(r))
+	}
+	if res.Rule >= 0 && res.Rule < len(c.Rules) {
+		ref := c.ref(res.Rule)
+		t.Rule = &ref
+	}
+	return t
+}
+
+func (c *Chain) ref(r int) RuleRef {
+	rule := &c.Rules[r]
+	return RuleRef{Index: r, Label: rule.Label, Action: rule.Action.String(), Line: rule.Line}
+}
+
+// steps narrows the rules down, dimension by dimension.
+func (c *Chain) steps(k *packet.Key) []Step {
+	var out []Step
+	classes := c.Classes(k)
+	left := make([]uint64, c.Words)
+	for i := range left {
+		left[i] = c.All(1 + i)
+	}
+	for d := range DimensionCount {
+		if !c.Used[d] {
+			continue
+		}
+		step := Step{Dimension: d.String(), Value: valueText(k, d), Class: classes[d]}
+		for i := range left {
+			left[i] &= c.Vectors[d][int(classes[d])*(c.Words+1)+1+i]
+			step.Left += bits.OnesCount64(left[i])
+			for word := left[i]; word != 0 && len(step.First) < firstLabels; word &= word - 1 {
+				step.First = append(step.First, c.Rules[i*64+bits.TrailingZeros64(word)].Label)
+			}
+		}
+		out = append(out, step)
+	}
+	return out
+}
+
+const unreadable = "could not be read"
+
+// valueText is what a packet has in a dimension.
+func valueText(k *packet.Key, d Dimension) string {
+	switch {
+	case d == Destination && k.Has(packet.HaveDst):
+		return k.Dst.String()
+	case d == Source && k.Has(packet.HaveSrc):
+		return k.Src.String()
+	case d == Service && k.Has(packet.HaveProto):
+		return serviceText(k)
+	case d == SourcePort && k.HasPorts():
+		return fmt.Sprintf("%s/%d", packet.ProtoName(k.Proto), k.SourcePort)
+	case d == SourcePort && k.Has(packet.HaveProto):
+		switch k.Proto {
+		case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
+			return packet.ProtoName(k.Proto) + ", ports " + unreadable
+		}
+		return protoText(k.Proto) + ", no ports"
+	}
+	return unreadable
+}
+
+func serviceText(k *packet.Key) string {
+	name := protoText(k.Proto)
+	switch k.Proto {
+	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
+		if k.HasPorts() {
+			return fmt.Sprintf("%s/%d", name, k.Selector)
+		}
+		return name + ", ports " + unreadable
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		if !k.HasICMP() {
+			return name + ", type " + unreadable
+		}
+		text := fmt.Sprintf("%s type %d code %d", name, k.Selector>>8, k.Selector&255)
+		if message, ok := packet.ICMPName(k.Proto, k.Selector); ok {
+			text += " (" + message + ")"
+		}
+		return text
+	}
+	return name
+}
+
+// protoText is a protocol's name, or its number said to be one.
+func protoText(proto uint8) string {
+	name := packet.ProtoName(proto)
+	if name[0] >= '0' && name[0] <= '9' {
+		return "protocol " + name
+	}
+	return name
+}
+
+// Text writes the trace for a terminal, a line for each step.
+func (t *Trace) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-12s  %d rules, default %s\n", t.Direction, t.Rules, t.Default)
+	if t.Skipped != "" {
+		fmt.Fprintf(&b, "%-12s  %s\n", "rules", t.Skipped)
+	}
+	for _, s := range t.Steps {
+		fmt.Fprintf(&b, "%-12s  %s: class %d, %s\n", s.Dimension, s.Value, s.Class, leftText(s))
+	}
+	for _, r := range t.Continues {
+		fmt.Fprintf(&b, "%-12s  rule %s (line %d)\n", "continue", r.Label, r.Line)
+	}
+	switch {
+	case t.Rule != nil && t.Reason == verdict.ReasonRule.String():
+		fmt.Fprintf(&b, "%-12s  rule %s (line %d)", t.Verdict, t.Rule.Label, t.Rule.Line)
+	case t.Rule != nil:
+		fmt.Fprintf(&b, "%-12s  %s: %s, rule %s (line %d)", t.Verdict, t.Reason, t.ReasonText, t.Rule.Label, t.Rule.Line)
+	default:
+		fmt.Fprintf(&b, "%-12s  %s: %s", t.Verdict, t.Reason, t.ReasonText)
+	}
+	if t.Audit && t.Verdict != verdict.Allow.String() {
+		b.WriteString("; mode audit: counted and reported, but the packet passes")
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+func leftText(s Step) string {
+	switch s.Left {
+	case 0:
+		return "no rule left"
+	case 1:
+		return "1 rule left: " + s.First[0]
+	}
+	text := fmt.Sprintf("%d rules left: %s", s.Left, strings.Join(s.First, ", "))
+	if s.Left > len(s.First) {
+		text += ", ..."
+	}
+	return text
+}
