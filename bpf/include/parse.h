@@ -223,70 +223,6 @@ static __always_inline __u32 ip_end(struct __sk_buff *skb, __u32 l3, __u32 field
 	return l3 + length;
 }
 
-/* Returns the offset of the transport header, or 0 where there is none to read. */
-static __always_inline __u32 parse_ipv4(struct __sk_buff *skb, struct work *w)
-{
-	struct packet *p = &w->packet;
-	struct {
-		__u8 version_ihl, tos;
-		__be16 total_be, id_be, fragment_be;
-		__u8 ttl, proto;
-		__be16 checksum;
-		__be32 src_be, dst_be;
-	} h;
-	__u32 header_bytes;
-	int routed = 0;
-
-	if (p->l3 + sizeof(h) > skb->len || copy(skb, p->l3, &h, sizeof(h))) {
-		note(p, EGATE_REASON_TRUNCATED);
-		return 0;
-	}
-	header_bytes = (h.version_ihl & 15) * 4;
-	if (h.version_ihl >> 4 != 4 || header_bytes < sizeof(h)) {
-		note(p, EGATE_REASON_BAD_IP_HEADER);
-		return 0;
-	}
-	if (p->l3 + header_bytes > skb->len) {
-		note(p, EGATE_REASON_TRUNCATED);
-		return 0;
-	}
-	p->ip_end = ip_end(skb, p->l3, h.total_be, bpf_ntohs(h.total_be));
-	if (p->ip_end < p->l3 + header_bytes) {
-		note(p, EGATE_REASON_BAD_LENGTH);
-		return 0;
-	}
-	if (header_bytes > sizeof(h)) {
-		routed = parse_options(skb, w, p->l3, header_bytes);
-		if (routed < 0) {
-			note(p, EGATE_REASON_BAD_IP_HEADER);
-			return 0;
-		}
-	}
-
-	p->src = v4_mapped(h.src_be);
-	p->dst = v4_mapped(h.dst_be);
-	p->hop_limit = h.ttl;
-	p->proto = h.proto;
-	p->have = EGATE_HAVE_SRC | EGATE_HAVE_PROTO;
-	if (routed)
-		note(p, EGATE_REASON_SOURCE_ROUTE);
-	else
-		p->have |= EGATE_HAVE_DST;
-
-	__u16 fragment = bpf_ntohs(h.fragment_be);
-
-	p->fragment_id = bpf_ntohs(h.id_be);
-	if (fragment & IP_FRAGMENT_OFFSET) {
-		p->fragment = EGATE_LATER_FRAGMENT;
-		return 0;
-	}
-	if (fragment & IP_MORE_FRAGMENTS)
-		p->fragment = EGATE_FIRST_FRAGMENT;
-	else
-		p->fragment_id = 0;
-	return p->l3 + header_bytes;
-}
-
 static __always_inline int is_extension(__u8 next)
 {
 	switch (next) {
@@ -303,41 +239,18 @@ static __always_inline int is_extension(__u8 next)
 	return 0;
 }
 
-static __always_inline __u32 parse_ipv6(struct __sk_buff *skb, struct work *w)
+/*
+ * Walks the extension headers from the first one, of kind next. The offset of
+ * the transport header, or 0 where there is none to read. In IPv4 only AH is in
+ * use; a packet with another of these numbers is read the same way, so that a
+ * rule means the same for both families.
+ */
+static __always_inline __u32 parse_extensions(struct __sk_buff *skb, struct work *w, __u8 next, __u32 transport)
 {
 	struct packet *p = &w->packet;
-	/* volatile: as in parse_options */
-	volatile __u32 *cursor = &w->cursor;
-	struct {
-		__be32 version_class_flow;
-		__be16 payload_be;
-		__u8 next, hop_limit;
-		__be64 src_be[2], dst_be[2];
-	} h;
+	volatile __u32 *cursor = &w->cursor; /* volatile: as in parse_options */
 
-	if (p->l3 + sizeof(h) > skb->len || copy(skb, p->l3, &h, sizeof(h))) {
-		note(p, EGATE_REASON_TRUNCATED);
-		return 0;
-	}
-	p->src = v6_addr(h.src_be);
-	p->dst = v6_addr(h.dst_be);
-	/* a v4-mapped address would meet the rules for IPv4; it never is on a wire */
-	if ((h.version_class_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000) || is_v4(&p->src) ||
-	    is_v4(&p->dst)) {
-		note(p, EGATE_REASON_BAD_IP_HEADER);
-		return 0;
-	}
-	p->ip_end = ip_end(skb, p->l3, h.payload_be, sizeof(h) + bpf_ntohs(h.payload_be));
-	if (!p->ip_end) {
-		note(p, EGATE_REASON_BAD_LENGTH);
-		return 0;
-	}
-	p->hop_limit = h.hop_limit;
-	p->have = EGATE_HAVE_SRC | EGATE_HAVE_DST;
-
-	__u8 next = h.next;
-
-	*cursor = p->l3 + sizeof(h);
+	*cursor = transport;
 	for (int i = 0; i < EGATE_MAX_EXTENSION_HEADERS && is_extension(next); i++) {
 		struct {
 			__u8 next, length;
@@ -397,6 +310,106 @@ static __always_inline __u32 parse_ipv6(struct __sk_buff *skb, struct work *w)
 	p->proto = next;
 	p->have |= EGATE_HAVE_PROTO;
 	return *cursor;
+}
+
+/* Returns the offset of the transport header, or 0 where there is none to read. */
+static __always_inline __u32 parse_ipv4(struct __sk_buff *skb, struct work *w)
+{
+	struct packet *p = &w->packet;
+	struct {
+		__u8 version_ihl, tos;
+		__be16 total_be, id_be, fragment_be;
+		__u8 ttl, proto;
+		__be16 checksum;
+		__be32 src_be, dst_be;
+	} h;
+	__u32 header_bytes;
+	int routed = 0;
+
+	if (p->l3 + sizeof(h) > skb->len || copy(skb, p->l3, &h, sizeof(h))) {
+		note(p, EGATE_REASON_TRUNCATED);
+		return 0;
+	}
+	header_bytes = (h.version_ihl & 15) * 4;
+	if (h.version_ihl >> 4 != 4 || header_bytes < sizeof(h)) {
+		note(p, EGATE_REASON_BAD_IP_HEADER);
+		return 0;
+	}
+	if (p->l3 + header_bytes > skb->len) {
+		note(p, EGATE_REASON_TRUNCATED);
+		return 0;
+	}
+	p->ip_end = ip_end(skb, p->l3, h.total_be, bpf_ntohs(h.total_be));
+	if (p->ip_end < p->l3 + header_bytes) {
+		note(p, EGATE_REASON_BAD_LENGTH);
+		return 0;
+	}
+	if (header_bytes > sizeof(h)) {
+		routed = parse_options(skb, w, p->l3, header_bytes);
+		if (routed < 0) {
+			note(p, EGATE_REASON_BAD_IP_HEADER);
+			return 0;
+		}
+	}
+
+	p->src = v4_mapped(h.src_be);
+	p->dst = v4_mapped(h.dst_be);
+	p->hop_limit = h.ttl;
+	p->have = EGATE_HAVE_SRC;
+	if (routed)
+		note(p, EGATE_REASON_SOURCE_ROUTE);
+	else
+		p->have |= EGATE_HAVE_DST;
+
+	__u16 fragment = bpf_ntohs(h.fragment_be);
+
+	p->fragment_id = bpf_ntohs(h.id_be);
+	if (fragment & IP_FRAGMENT_OFFSET) {
+		p->fragment = EGATE_LATER_FRAGMENT;
+		if (!is_extension(h.proto)) {
+			p->proto = h.proto;
+			p->have |= EGATE_HAVE_PROTO;
+		}
+		return 0;
+	}
+	if (fragment & IP_MORE_FRAGMENTS)
+		p->fragment = EGATE_FIRST_FRAGMENT;
+	else
+		p->fragment_id = 0;
+	return parse_extensions(skb, w, h.proto, p->l3 + header_bytes);
+}
+
+static __always_inline __u32 parse_ipv6(struct __sk_buff *skb, struct work *w)
+{
+	struct packet *p = &w->packet;
+	struct {
+		__be32 version_class_flow;
+		__be16 payload_be;
+		__u8 next, hop_limit;
+		__be64 src_be[2], dst_be[2];
+	} h;
+
+	if (p->l3 + sizeof(h) > skb->len || copy(skb, p->l3, &h, sizeof(h))) {
+		note(p, EGATE_REASON_TRUNCATED);
+		return 0;
+	}
+	p->src = v6_addr(h.src_be);
+	p->dst = v6_addr(h.dst_be);
+	/* a v4-mapped address would meet the rules for IPv4; it never is on a wire */
+	if ((h.version_class_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000) || is_v4(&p->src) ||
+	    is_v4(&p->dst)) {
+		note(p, EGATE_REASON_BAD_IP_HEADER);
+		return 0;
+	}
+	p->ip_end = ip_end(skb, p->l3, h.payload_be, sizeof(h) + bpf_ntohs(h.payload_be));
+	if (!p->ip_end) {
+		note(p, EGATE_REASON_BAD_LENGTH);
+		return 0;
+	}
+	p->hop_limit = h.hop_limit;
+	p->have = EGATE_HAVE_SRC | EGATE_HAVE_DST;
+
+	return parse_extensions(skb, w, h.next, p->l3 + sizeof(h));
 }
 
 /* Reads the transport header at offset. */

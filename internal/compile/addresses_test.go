@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"egate/internal/ipset"
+	"egate/internal/oracle"
 	"egate/internal/policy"
 	"egate/internal/tables"
 	"egate/internal/verdict"
@@ -121,5 +122,39 @@ func TestIntervalsAreMinimal(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A cell is the position of the interval that holds its first address, and the
+// last entry that of the last interval of the family.
+func TestCellsPointAtTheirIntervals(t *testing.T) {
+	gen := oracle.NewGenerator(seed(t))
+	for range 100 {
+		set := mustCompile(t, gen.PolicyOf(1+gen.Rand().IntN(60)))
+		for d := range set.Chains {
+			for i := range set.Chains[d].Addresses {
+				table := &set.Chains[d].Addresses[i]
+				if len(table.Intervals) == 0 {
+					continue
+				}
+				end4 := table.Cells4[len(table.Cells4)-1]
+				checkCells(t, table.Cells4, table.Intervals, 0, 32-table.Width4)
+				checkCells(t, table.Cells6, table.Intervals, end4+1, 64-table.Width6)
+			}
+		}
+	}
+}
+
+func checkCells(t *testing.T, cells []uint32, intervals []tables.Interval, base uint32, shift uint8) {
+	t.Helper()
+	end := cells[len(cells)-1]
+	if cells[0] != base {
+		t.Errorf("cell 0 is at %d, want %d", cells[0], base)
+	}
+	for i, at := range cells[:len(cells)-1] {
+		first := uint64(i) << shift
+		if intervals[at].Start > first || at < end && intervals[at+1].Start <= first {
+			t.Fatalf("cell %d starts at %x and is said to lie in interval %d of %+v", i, first, at, intervals)
+		}
 	}
 }

@@ -9,11 +9,13 @@ import (
 	"egate/internal/tables"
 )
 
-// Bounds of the search for rules that can never match. They are counts, not
-// times, so that equal policies get equal warnings.
+// Bounds of the search for rules that can never match, about a tenth of a
+// second for a chain. They are counts, not times, so that equal policies get
+// equal warnings.
 const (
-	searchBudget     = 1 << 27 // words of vectors read for one chain
-	searchBudgetRule = 1 << 22 // of them for one rule
+	searchBudget     = 1 << 25 // words of vectors read for one chain
+	searchBudgetRule = 1 << 20 // of them for one rule
+	candidateCost    = 8       // what trying a class costs beside reading its vector, in words
 	maxMembers       = 1 << 24 // classes listed for one dimension
 )
 
@@ -157,8 +159,7 @@ func (s *search) start(r int) {
 	clear(s.takers)
 }
 
-// spend takes one vector's reading from the budgets and tells whether they
-// allow it.
+// spend takes words from the budgets and tells whether they allow it.
 func (s *search) spend(words int) bool {
 	s.budget -= words
 	s.left -= words
@@ -240,12 +241,12 @@ func (s *search) visit(depth int) outcome {
 	}
 	from, to := s.masks[depth], s.masks[depth+1]
 	for _, class := range candidates {
+		if !s.spend(s.words + candidateCost) {
+			return unknown
+		}
 		s.classes[d] = class
 		if !s.worlds.possible(d, &s.classes) {
 			continue
-		}
-		if !s.spend(s.words) {
-			return unknown
 		}
 		for i, word := range s.row(d, class)[:s.words] {
 			to[i] = from[i] & word

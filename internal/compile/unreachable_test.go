@@ -128,6 +128,17 @@ func TestUnreachableRules(t *testing.T) {
 		"all protocols are not all packets: extension headers hide it": {
 			rules: []rule{{Services: allProtocols()}, {}},
 		},
+		"nor beside source ports": {
+			rules: []rule{{Services: allProtocols()}, {SourcePorts: udp(1, 2)}, {}},
+			want:  policy.Problems{warn("b", 2, `rule "a" (line 1) takes all its packets`)},
+		},
+		"unreadable ports beside source ports": {
+			rules: []rule{{SourcePorts: udp(1, 2)}, {Services: tcp(0, 65535)}, {Services: whole(6)}},
+		},
+		"all addresses of both ends": {
+			rules: []rule{{From: any}, {To: any}, {}},
+			want:  policy.Problems{warn("b", 2, `rule "a" (line 1) takes all its packets`)},
+		},
 		"an empty set": {
 			rules: []rule{{To: ipset.New(nil)}, {From: ipset.New(nil)}},
 			want: policy.Problems{

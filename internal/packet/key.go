@@ -6,37 +6,65 @@
 // # What is read, and what is not
 //
 // The rules below are the contract of both readers. "Nothing readable" means
-// that none of the Have bits is set. The first problem met is the one kept.
+// that none of the Have bits is set; of the other fields only IP, EtherType,
+// Family and Problem count then. The first problem met is the one kept; where
+// a header breaks two rules, the one named first below is the problem. "The
+// frame" is the skb as TC sees it; of a frame that a capture cut short, lengths
+// are compared with the whole, and a byte that is not there is truncated.
 //
 //  1. Link layer Ethernet: 14 bytes, or truncated. Then up to MaxVLANTags tags
-//     in the frame (0x8100, 0x88a8, 0x9100), each 4 bytes, or truncated; one
-//     more is vlan-depth. The tag in skb metadata is not counted. A type below
-//     0x600 is an 802.3 length.
+//     in the frame (0x8100, 0x88a8, 0x9100), each 4 bytes, or truncated; the
+//     type of one more is vlan-depth. These problems leave IP true, since it
+//     may be IP, and EtherType and Family 0. The tag in skb metadata is not
+//     counted. A type below 0x600 is an 802.3 length and stands in EtherType.
 //  2. Link layer none (tun, wireguard, ipip): the first nibble tells the
-//     family, 4 or 6; anything else is not IP.
-//  3. A type other than 0x0800 and 0x86dd is not IP: no rule can match it.
+//     family, 4 or 6; anything else, and a frame without a byte, is not IP.
+//  3. A type other than 0x0800 and 0x86dd is not IP: no rule can match it. It
+//     is link control if it is one of ARP 0x0806, RARP 0x8035, slow protocols
+//     0x8809, EAPOL 0x888e, its pre-authentication 0x88c7, LLDP 0x88cc, PTP
+//     0x88f7, CFM 0x8902, or an 802.3 length with STP 0x42 or IS-IS 0xfe in the
+//     byte behind it. Family is what the type, or the nibble, says, whatever
+//     the IP header does.
 //  4. IPv4: 20 bytes or truncated; version 4 and header length >= 20, or
 //     bad-ip-header; header within the frame, or truncated; total length
 //     (0 in a GSO packet: the frame's) >= header length and within the frame,
 //     or bad-length; options well formed, or bad-ip-header. All of these leave
-//     nothing readable. A source route (types 131, 137) not yet used up hides
-//     the destination: source-route, HaveDst is off, reading goes on.
-//  5. IPv6: 40 bytes or truncated; version 6 or bad-ip-header; payload length
-//     (0 in a GSO packet: the frame's) within the frame, or bad-length; nothing
-//     readable. Then up to MaxExtensionHeaders of hop-by-hop, routing,
-//     fragment, destination options, AH, mobility, HIP and shim6, each whole
-//     within the packet or truncated; one more is extension-depth; both leave
-//     the protocol unknown but the addresses readable. A routing header with
-//     segments left hides the destination as above. No more than
-//     MaxHeaderBytes from the IP header on are read; beyond is truncated.
-//  6. Fragments: offset > 0 is a later fragment; its protocol is known unless
-//     an extension header follows the fragment header; its transport header is
-//     never readable. Offset 0 with more to come is a first fragment. An IPv6
-//     fragment header with neither (an atomic fragment) changes nothing.
-//  7. TCP 20 bytes, UDP 8, SCTP 12, ICMP and ICMPv6 8, within the IP length, or
-//     truncated; TCP data offset >= 5 and within, UDP length >= 8 and (unless
-//     a fragment or a GSO packet) within, or bad-transport. Both leave addresses and protocol
-//     readable, the rest not.
+//     nothing readable. Options: type 0 ends them, type 1 is one byte, any
+//     other has a length byte, is at least 2 bytes long (a source route 3, for
+//     its pointer) and lies within the header. A source route (types 131, 137)
+//     not yet used up, its pointer <= its length, hides the destination:
+//     source-route, HaveDst is off, reading goes on.
+//  5. IPv6: 40 bytes or truncated; version 6 and neither address v4-mapped
+//     (::ffff:0:0/96, which here stands for IPv4 and never is on a wire), or
+//     bad-ip-header; payload length (0 in a GSO packet: the frame's) within the
+//     frame, or bad-length; nothing readable. A payload length of 0 without GSO
+//     is an empty payload.
+//     Then, in both families, up to MaxExtensionHeaders of hop-by-hop 0,
+//     routing 43, fragment 44, AH 51, destination options 60, mobility 135, HIP
+//     139 and shim6 140; one more is extension-depth; each whole within the IP
+//     length, with its first 8 bytes within MaxHeaderBytes from the IP header
+//     on, or truncated; both leave the protocol unknown but the addresses
+//     readable. A fragment header is 8 bytes, AH (n+2)*4, any other (n+1)*8. A
+//     routing header of any type with segments left (byte 3) hides the
+//     destination as above.
+//  6. Fragments: offset > 0 is a later fragment; reading ends there. Its
+//     protocol is known unless an extension header follows the fragment header,
+//     which is no problem; its transport header is never readable. Offset 0
+//     with more to come is a first fragment. An IPv6 fragment header with
+//     neither (an atomic fragment) changes nothing; of several others the last
+//     one read counts. FragmentID is 0 in what is no fragment.
+//  7. TCP 20 bytes, UDP 8, SCTP 12, ICMP and ICMPv6 8, within the IP length and
+//     MaxHeaderBytes, or truncated; TCP data offset >= 5 and within the IP
+//     length, UDP length >= 8 and (unless a fragment or a GSO packet) within, or
+//     bad-transport. Both leave addresses and protocol readable, the rest not.
+//     The number alone tells the protocol: ICMP in IPv6 is read as ICMP. Any
+//     other protocol has no transport header to read, which is no problem.
+//  8. ICMP errors (3, 4, 5, 11, 12; ICMPv6 1 to 4) quote a packet behind their
+//     8 bytes: an IPv4 header with its options in ICMP, an IPv6 header without
+//     extension headers in ICMPv6, of the right version, and for the protocols
+//     of rule 7 the 8 bytes behind it, all within the error's IP length and
+//     MaxHeaderBytes. Its lengths and options are not looked at; a later
+//     fragment, v4-mapped IPv6 addresses and ICMP that is no echo are not read.
 package packet
 
 import (
@@ -100,7 +128,7 @@ type Key struct {
 	Direction verdict.Direction
 	IP        bool   // false: not IP; then only EtherType and Control count
 	Control   bool   // a known link-control frame: ARP, RARP, LLDP, EAPOL, slow protocols, PTP, CFM, STP, IS-IS
-	EtherType uint16 // behind all VLAN tags; 0 where it could not be read or there is no link header
+	EtherType uint16 // behind all VLAN tags, or the 802.3 length there; 0 where it could not be read or there is no link header
 
 	Have       Have
 	Src, Dst   ipset.Addr

@@ -1,7 +1,10 @@
 package policy
 
 import (
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -35,8 +38,8 @@ func (r *reader) readSets(n *yaml.Node) {
 		if r.fits(key, key, "the name of a set", &nameShape) {
 			r.name(key, "the name of a set")
 		}
-		if r.fits(key, value, "set "+shorten(name), policyKeys.find("sets").shape.of) {
-			s.set = r.readSet(r.read(value, setKeys, "set "+shorten(name)))
+		if r.fits(key, value, "set "+quote(name), policyKeys.find("sets").shape.of) {
+			s.set = r.readSet(r.read(value, setKeys, "set "+quote(name)))
 		}
 	}
 }
@@ -67,7 +70,7 @@ func (r *reader) readSet(v values) *ipset.Set {
 	}
 	file, err := r.open(path)
 	if err != nil {
-		r.errorAt(n, "open set file %s: %s", path, cause(err))
+		r.errorAt(n, "open set file %s: %s", quote(path), cause(err))
 		return nil
 	}
 	defer file.Close()
@@ -76,7 +79,7 @@ func (r *reader) readSet(v values) *ipset.Set {
 		r.report(Pos{e.File, e.Line, e.Column}, Error, "%s", e.Message)
 	}
 	if set != nil && set.IsEmpty() {
-		r.errorAt(n, "set file %s has no address in it", path)
+		r.errorAt(n, "set file %s has no address in it", quote(path))
 		return nil
 	}
 	return set
@@ -160,7 +163,10 @@ func (r *reader) unknownSet(name string) string {
 	if len(r.sets) == 0 {
 		return "; the policy has no sets"
 	}
-	return r.didYouMean(name, sortedKeys(r.sets))
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(r.sets)), func(s string) bool {
+		return strings.ContainsFunc(s, notInName) // refused where it stands
+	})
+	return r.didYouMean(name, names)
 }
 
 // warnUnusedSets reports sets that no rule names.

@@ -142,7 +142,7 @@ var textProblems = []problemTest{
 		`p.yaml:3:3: unknown key "<<" in egress; it can be default, replies, events or rules`,
 	}},
 	{name: "tag", text: "version: !!str 1\n", want: []string{
-		`p.yaml:1:10: the tag !!str; the policy language has none`,
+		`p.yaml:1:10: the tag "!!str"; the policy language has none`,
 	}},
 	{name: "deep", text: "version: 1\nname: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n", want: []string{
 		`p.yaml:2:7: name wants a name, found a list`,
@@ -164,8 +164,8 @@ var keyProblems = []problemTest{
 		`p.yaml:6:5: unknown key "prots" in the rule; it can be name, action, events, to or from`,
 	}},
 	{name: "unknown keys everywhere", schema: true, text: "version: 1\nsets: {a: {adresses: [10.0.0.0/8]}}\negress: {defualt: drop}\nflows: {maximum: 3}\n", want: []string{
-		`p.yaml:2:12: unknown key "adresses" in set a; did you mean "addresses"?`,
-		`p.yaml:2:12: set a needs addresses or file`,
+		`p.yaml:2:12: unknown key "adresses" in set "a"; did you mean "addresses"?`,
+		`p.yaml:2:12: set "a" needs addresses or file`,
 		`p.yaml:3:10: unknown key "defualt" in egress; did you mean "default"?`,
 		`p.yaml:3:10: egress has no default, which it needs, such as "default: drop"`,
 		`p.yaml:4:9: unknown key "maximum" in flows; it can be max`,
@@ -208,6 +208,16 @@ var keyProblems = []problemTest{
 		`p.yaml:7:11: from is empty; leave it out to match everything`,
 		`p.yaml:8:7: sets is empty; leave the key out instead`,
 		`p.yaml:9:8: flows has no max, which it needs, such as "max: 262144"`,
+	}},
+	{name: "texts with newlines", text: "version: 1\nsets: {\"a\\nb\": {}, c: {file: \"x\\ny\"}}\negress: {default: drop, rules: [{action: \"d\\nx\", \"e\\nf\": 1, to: {addresses: \"a\\nb\", sets: [\"z\\nz\"]}}]}\nname: !%0Ax y\n", want: []string{
+		`p.yaml:2:8: the name of a set "a\nb" has a character other than letters, digits, '.', '_' and '-'`,
+		`p.yaml:2:16: set "a\nb" needs addresses or file`,
+		`p.yaml:2:30: open set file "x\ny": no such file or directory`,
+		`p.yaml:3:42: unknown action "d\nx"; it can be allow, drop, reject or continue`,
+		`p.yaml:3:50: unknown key "e\nf" in the rule; it can be name, action, events, to or from`,
+		`p.yaml:3:77: addresses wants a list, found the text "a\nb"`,
+		`p.yaml:3:92: unknown set "z\nz"; it can be c`,
+		`p.yaml:4:7: the tag "!\nx"; the policy language has none`,
 	}},
 	{name: "duplicate rule name", text: "version: 1\negress:\n  default: allow\n  rules:\n  - {name: a, action: drop}\n  - {name: b, action: drop}\n  - {name: a, action: drop}\n  - {action: drop, name: a}\n", want: []string{
 		`p.yaml:7:12: duplicate rule name "a"; the rule at line 5 has it already`,
@@ -370,8 +380,8 @@ var valueProblems = []problemTest{
 		`p.yaml:2:14: max wants a whole number from 1024 to 16777216, found 99999999999999999999`,
 	}},
 	{name: "extension headers as protocols", text: inTo("{protocols: [ah, 43]}"), want: []string{
-		`p.yaml:6:22: warning: ah is an IPv6 extension header, which egate reads past: no IPv6 packet matches it`,
-		`p.yaml:6:26: warning: 43 is an IPv6 extension header, which egate reads past: no IPv6 packet matches it`,
+		`p.yaml:6:22: warning: ah is an extension header, which egate reads past: no packet matches it`,
+		`p.yaml:6:26: warning: 43 is an extension header, which egate reads past: no packet matches it`,
 	}},
 	{name: "one family's ICMP", text: inTo("{protocols: [icmp]}"), want: []string{
 		`p.yaml:6:22: warning: icmp is IPv4's alone, and no rule of egress speaks of icmpv6`,
@@ -432,11 +442,11 @@ var setProblems = []problemTest{
 		`p.yaml:3:3: warning: set office is not used by any rule`,
 	}},
 	{name: "set with both", schema: true, text: "version: 1\nsets:\n  a: {addresses: [10.0.0.0/8], file: ok.txt}\n  b: {}\n", want: []string{
-		`p.yaml:3:7: set a needs only one of addresses and file`,
-		`p.yaml:4:6: set b needs addresses or file`,
+		`p.yaml:3:7: set "a" needs only one of addresses and file`,
+		`p.yaml:4:6: set "b" needs addresses or file`,
 	}},
 	{name: "set file missing", text: "version: 1\nsets:\n  a: {file: nope.txt}\n  b: {file: \"\"}\n", want: []string{
-		`p.yaml:3:13: open set file nope.txt: no such file or directory`,
+		`p.yaml:3:13: open set file "nope.txt": no such file or directory`,
 		`p.yaml:4:13: file wants a path, found an empty text`,
 	}},
 	{name: "set file malformed", text: "version: 2\nsets:\n  a: {file: bad.txt}\n", want: []string{
@@ -445,7 +455,7 @@ var setProblems = []problemTest{
 		`bad.txt:4:1: "foo" is not an address`,
 	}},
 	{name: "set file empty", text: "version: 1\nsets:\n  a: {file: empty.txt}\n", want: []string{
-		`p.yaml:3:13: set file empty.txt has no address in it`,
+		`p.yaml:3:13: set file "empty.txt" has no address in it`,
 	}},
 	{name: "bad element of a set", text: "version: 1\nsets:\n  a: {addresses: [10.0.0.0/8, x]}\n" + strings.TrimPrefix(inTo("{sets: [a], except: [10.0.0.0/8]}"), "version: 1\n"), want: []string{
 		`p.yaml:3:31: "x" is not an address`,

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,9 +30,9 @@ func TestLoadErrors(t *testing.T) {
 	tests := []struct{ path, want string }{
 		{filepath.Join(dir, "none.yaml"), "DIR/none.yaml: read policy: no such file or directory"},
 		{dir, "DIR: read policy: is a directory"},
-		{path, "DIR/p.yaml:3:13: open set file DIR/fifo: not a regular file\n" +
-			"DIR/p.yaml:4:13: open set file DIR: not a regular file\n" +
-			"DIR/p.yaml:5:13: open set file DIR/none.txt: no such file or directory\n" +
+		{path, "DIR/p.yaml:3:13: open set file \"DIR/fifo\": not a regular file\n" +
+			"DIR/p.yaml:4:13: open set file \"DIR\": not a regular file\n" +
+			"DIR/p.yaml:5:13: open set file \"DIR/none.txt\": no such file or directory\n" +
 			"DIR/bad.txt:2:1: \"foo\" is not an address"},
 	}
 	for _, tt := range tests {
@@ -67,5 +68,15 @@ func write(t *testing.T, path, text string) {
 	}
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestTimeIsLinear: a long line of errors once took quadratic time, which is
+// minutes here.
+func TestTimeIsLinear(t *testing.T) {
+	start := time.Now()
+	_, problems := Parse("p.yaml", []byte("version: 1\nsets: {a: {addresses: ["+strings.Repeat("x,", 300_000)+"]}}\n"), nil)
+	if took := time.Since(start); len(problems) != 300_000 || took > 20*time.Second {
+		t.Errorf("%d problems in %v", len(problems), took)
 	}
 }

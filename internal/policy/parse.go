@@ -91,6 +91,7 @@ type reader struct {
 	file        string
 	open        Opener
 	lines       [][]byte
+	widths      []int32 // of the lines, in runes
 	problems    Problems
 	errors      int // how many of the problems are errors
 	suggestions int // how many nearest words may still be looked for: bounds the time for bad input
@@ -108,6 +109,10 @@ func (r *reader) document(text []byte) *yaml.Node {
 		return nil
 	}
 	r.lines = splitLines(text)
+	r.widths = make([]int32, len(r.lines))
+	for i, line := range r.lines {
+		r.widths[i] = int32(utf8.RuneCount(line))
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
 	switch err := decoder.Decode(&doc); {
@@ -251,7 +256,7 @@ func (r *reader) checkPlain(root *yaml.Node) {
 		case n.Anchor != "":
 			r.report(r.pos(n), Error, "the anchor &%s; the policy language has none, use a set", n.Anchor)
 		case n.Style&yaml.TaggedStyle != 0:
-			r.report(r.pos(n), Error, "the tag %s; the policy language has none", n.Tag)
+			r.report(r.pos(n), Error, "the tag %s; the policy language has none", quote(n.Tag))
 		}
 		if it.depth > maxDepth {
 			if !deep {
@@ -286,9 +291,9 @@ func (r *reader) warnAt(n *yaml.Node, format string, args ...any) {
 // the token that follows, which may be past the end of the file.
 func (r *reader) pos(n *yaml.Node) Pos {
 	line := min(max(n.Line, 1), len(r.lines))
-	column := n.Column
-	if line < n.Line || column > 1+utf8.RuneCount(r.lines[line-1]) {
-		column = 1 + utf8.RuneCount(r.lines[line-1])
+	column, end := n.Column, 1+int(r.widths[line-1])
+	if line < n.Line || column > end {
+		column = end
 	}
 	return Pos{r.file, line, max(column, 1)}
 }

@@ -93,7 +93,7 @@ func (r *reader) protocolList(v values) []Service {
 			continue
 		}
 		if extensionHeaders[s.Proto] {
-			r.warnAt(n, "%s is an IPv6 extension header, which egate reads past: no IPv6 packet matches it", n.Value)
+			r.warnAt(n, "%s is an extension header, which egate reads past: no packet matches it", n.Value)
 		}
 		out = append(out, s)
 	}

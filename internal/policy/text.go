@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -17,8 +16,6 @@ const (
 	maxInterfaceName    = 15
 	maxInterfacePattern = 63
 )
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // name checks the name of a policy, a set or a rule; "" where it is absent.
 func (r *reader) name(n *yaml.Node, what string) string {

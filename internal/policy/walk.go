@@ -140,7 +140,7 @@ func (s *shape) fitsScalar(n *yaml.Node) bool {
 // hint says how the value could have been meant.
 func (s *shape) hint(n *yaml.Node) string {
 	switch {
-	case s.kind == list && n.Kind == yaml.ScalarNode:
+	case s.kind == list && n.Kind == yaml.ScalarNode && n.Style == 0:
 		return fmt.Sprintf("; write [%s]", shorten(n.Value))
 	case s.kind == scalar && n.Kind == yaml.ScalarNode && s.like != nil && s.like.MatchString(n.Value):
 		return fmt.Sprintf("; write \"%s\" in quotes", n.Value)

@@ -7,15 +7,15 @@
 //
 // Each dimension (destination address, source address, service, source port)
 // maps the packet's value to a class; values that no rule tells apart share
-// one. Class 0 stands for "could not be read" in every dimension. Each class
-// has a bit vector over the chain's rules: bit r is set if rule r can match a
-// packet of this class. The vectors of all dimensions that the policy uses are
-// ANDed; the lowest bit left that belongs to a deciding rule is the verdict,
-// continue bits below it apply on the way. A summary word in front of each
-// vector has a bit for each of its words that is not zero, so words that are
-// empty are never read. The scheme is the bit-vector classification of
-// Lakshman and Stiliadis (SIGCOMM 1998) with the aggregation of Baboescu and
-// Varghese (SIGCOMM 2001).
+// one. Class 0 stands for "could not be read" in every dimension, and for what
+// no rule asks for. Each class has a bit vector over the chain's rules: bit r
+// is set if rule r can match a packet of this class. The vectors of all
+// dimensions that the policy uses are ANDed; the lowest bit left that belongs
+// to a deciding rule is the verdict, continue bits below it apply on the way. A
+// summary word in front of each vector has a bit for each of its words that is
+// not zero, so words that are empty are never read. The scheme is the bit-
+// vector classification of Lakshman and Stiliadis (SIGCOMM 1998) with the
+// aggregation of Baboescu and Varghese (SIGCOMM 2001).
 package tables
 
 import (

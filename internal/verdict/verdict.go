@@ -98,7 +98,7 @@ var reasons = [ReasonCount]struct{ name, text string }{
 	ReasonBadIPHeader:        {"bad-ip-header", "IP version or header length contradicts the frame; no rule that reads it matched, the default decided"},
 	ReasonBadLength:          {"bad-length", "the IP length field contradicts the packet's size; no rule that reads it matched, the default decided"},
 	ReasonVLANDepth:          {"vlan-depth", "more VLAN tags than egate reads; no rule that reads behind them matched, the default decided"},
-	ReasonExtensionDepth:     {"extension-depth", "more IPv6 extension headers than egate reads; no rule that reads behind them matched, the default decided"},
+	ReasonExtensionDepth:     {"extension-depth", "more extension headers than egate reads; no rule that reads behind them matched, the default decided"},
 	ReasonSourceRoute:        {"source-route", "a source-routed packet hides its final destination; no rule without a destination matched, the default decided"},
 	ReasonBadTransport:       {"bad-transport", "the TCP, UDP or ICMP header contradicts the packet's size; no rule that reads it matched, the default decided"},
 	ReasonOwnAnswer:          {"own-answer", "the answer that egate itself sent to a rejected packet"},

@@ -1,0 +1,306 @@
+package datapath
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"egate/internal/tables"
+)
+
+// Apply puts a policy in force on the interfaces of the calling thread's
+// network namespace, at all of them and in both directions with one write. If
+// it returns an error, what was in force before is in force still, unchanged;
+// what could not be tidied up after the switch is a warning. One writer at a
+// time; another one waits for up to 5 s. Needs Linux 6.1.
+//
+// Errors wrap ErrGateName, ErrBusy, ErrPermission, ErrNoInterface,
+// ErrInterface, ErrNetns, ErrPending, ErrABI, ErrDamaged or ErrUnsupported.
+func Apply(set *tables.Set, o ApplyOptions) (*Applied, error) {
+	if err := CheckGateName(o.Gate); err != nil {
+		return nil, err
+	}
+	h, err := lockHost()
+	if err != nil {
+		return nil, fmt.Errorf("apply: %w", err)
+	}
+	a := &application{gate: h.gate(o.Gate), set: set, options: o}
+	applied, err := a.run()
+	a.close()
+	if closeErr := h.close(); closeErr != nil {
+		if err == nil {
+			a.warn(closeErr)
+			applied.Warnings = a.warnings
+		} else {
+			err = errors.Join(err, closeErr)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("apply: %w", explain(err))
+	}
+	return applied, nil
+}
+
+// application is one run of Apply.
+type application struct {
+	gate     *gate
+	set      *tables.Set
+	options  ApplyOptions
+	warnings []string
+
+	before     *view // what is in force at the beginning
+	replace    bool  // the state is of another version and given up
+	state      state
+	interfaces []guarded
+	hook       Hook
+	fresh      *generation
+}
+
+func (a *application) warn(err error) {
+	a.warnings = append(a.warnings, fmt.Sprintf("the new policy is in force, but: %v", err))
+}
+
+func (a *application) close() {
+	if a.before != nil {
+		a.before.close()
+	}
+	if a.fresh != nil {
+		a.fresh.close()
+	}
+	a.state.close()
+}
+
+func (a *application) run() (*Applied, error) {
+	err := a.look()
+	if err != nil {
+		return nil, err
+	}
+	if err = a.prepare(); err == nil {
+		err = a.toSwitch()
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.undo())
+	}
+	if err := a.finish(); err != nil {
+		a.warn(err)
+	}
+	out := &Applied{
+		Gate: a.gate.name, Generation: a.fresh.number, Hook: a.hook.String(), Warnings: a.warnings,
+	}
+	for _, i := range a.interfaces {
+		out.Interfaces = append(out.Interfaces, i.Name)
+	}
+	if a.options.Confirm > 0 {
+		now, err := bootTime()
+		if err != nil {
+			return nil, err
+		}
+		out.Deadline = time.Now().Add(a.fresh.meta.DeadlineBoot - now)
+	}
+	return out, nil
+}
+
+// look finds out what is in force, tidies up after writers that were killed,
+// and refuses what cannot be done. It leaves a gate in force as it is.
+func (a *application) look() (err error) {
+	g := a.gate
+	if a.interfaces, a.warnings, err = resolveInterfaces(a.set.Interfaces); err != nil {
+		return err
+	}
+	a.before = &view{}
+	exists, err := g.exists()
+	if err != nil || !exists {
+		return err
+	}
+	slot, err := g.slot()
+	if err != nil {
+		return err
+	}
+	if slot == 0 {
+		return g.wipe()
+	}
+	if err := g.settleReplacement(); err != nil {
+		return err
+	}
+	if err := g.checkABI(); err != nil {
+		if !errors.Is(err, ErrABI) || !a.options.ReplaceState {
+			return err
+		}
+		if a.options.Confirm > 0 {
+			return fmt.Errorf("a replaced state can't be taken back, so --replace-state and --confirm do not go together: %w", ErrUnsupported)
+		}
+		a.replace = true
+		return nil
+	}
+	if a.before, err = g.view(); err != nil {
+		a.before = nil
+		return err
+	}
+	if a.before.current != nil {
+		if err := g.checkNetns(a.before.current); err != nil {
+			return err
+		}
+	}
+	a.before.close()
+	if a.before, err = g.settle(); err != nil {
+		a.before = nil
+		return err
+	}
+	if a.before.pending {
+		left := time.Until(a.before.deadline).Round(time.Second)
+		return fmt.Errorf("gate %s: `egate confirm` is due within %v; confirm the policy, or wait until the one before is in force again: %w", g.name, left, ErrPending)
+	}
+	if a.before.slot == 0 { // the confirmation of a first policy did not come
+		a.before.close()
+		a.before = &view{}
+		return g.wipe()
+	}
+	return nil
+}
+
+// prepare makes what the gate needs beside the policy.
+func (a *application) prepare() (err error) {
+	g := a.gate
+	if a.hook, err = chooseHook(a.options.Hook, a.before.current, a.interfaces[0].Index); err != nil {
+		return err
+	}
+	if err := step("prepare"); err != nil {
+		return err
+	}
+	for _, dir := range []string{g.host.root, g.dir, g.path(linksPin)} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make folder of the gate: %w", err)
+		}
+	}
+	switch {
+	case a.replace:
+		a.state, err = g.replaceState(a.set)
+	case a.before.slot != 0:
+		a.state, err = g.openState()
+	default:
+		if a.state, err = g.newState(a.set, ""); err == nil {
+			err = g.newDispatchers()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := step("state"); err != nil {
+		return err
+	}
+	return g.resizeFlows(a.state, a.set)
+}
+
+// toSwitch does all up to the one write that puts the policy in force.
+func (a *application) toSwitch() error {
+	g := a.gate
+	p, err := a.plan()
+	if err != nil {
+		return err
+	}
+	if a.fresh, err = g.build(p); err != nil {
+		return err
+	}
+	// The old policy does not know interfaces that are new, and an empty slot
+	// has none, so they are attached before the switch and stay unjudged until it.
+	warnings, err := g.attach(a.hook, a.options.Place, a.interfaces)
+	a.warnings = append(a.warnings, warnings...)
+	if err != nil {
+		return err
+	}
+	if err := a.seed(); err != nil {
+		return err
+	}
+	if err := step("switch"); err != nil {
+		return err
+	}
+	return g.putGeneration(a.fresh)
+}
+
+func (a *application) plan() (*plan, error) {
+	netns, err := currentNetns()
+	if err != nil {
+		return nil, err
+	}
+	number, err := a.state.nextGeneration()
+	if err != nil {
+		return nil, err
+	}
+	secret, err := a.gate.host.secret()
+	if err != nil {
+		return nil, err
+	}
+	return &plan{
+		set: a.set, interfaces: a.interfaces, secret: secret, state: a.state,
+		previous: a.before.current, confirm: a.options.Confirm,
+		meta: &meta{
+			Gate: a.gate.name, Generation: number, Policy: a.set.Name,
+			Path: a.options.Source.Path, SHA256: hex.EncodeToString(a.options.Source.SHA256[:]),
+			Applied: time.Now().Round(0), Audit: a.set.Audit, Netns: netns, Hook: a.hook.String(),
+			Patterns: a.set.Interfaces, Interfaces: a.interfaces, Chains: metaChains(a.set),
+		},
+	}, nil
+}
+
+// seed tells a policy that tracks of the connections that exist. One that the
+// kernel won't list is a warning: replies on it may be dropped.
+func (a *application) seed() error {
+	if !tracks(a.set) {
+		return nil
+	}
+	if err := step("seed"); err != nil {
+		return err
+	}
+	problem, err := seedFlows(a.state[flowsMap])
+	if problem != "" {
+		a.warnings = append(a.warnings, problem)
+	}
+	return err
+}
+
+// undo takes back what was done before the switch did not happen. What is in
+// force decides what is to be taken back; so it does not matter how far this got.
+func (a *application) undo() error {
+	g := a.gate
+	slot, err := g.slot()
+	if err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	switch {
+	case slot == 0:
+		err = g.wipe()
+	case a.replace:
+		err = g.settleReplacement()
+	default:
+		var v *view
+		if v, err = g.settle(); err == nil {
+			v.close()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return nil
+}
+
+// finish takes the old policy away.
+func (a *application) finish() error {
+	if err := step("finish"); err != nil {
+		return err
+	}
+	if a.replace {
+		if err := a.gate.settleReplacement(); err != nil {
+			return err
+		}
+	}
+	v, err := a.gate.settle()
+	if err != nil {
+		return err
+	}
+	v.close()
+	// Connections that were opened between the first look and the switch.
+	return a.seed()
+}

@@ -1,0 +1,226 @@
+package datapath
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"egate/internal/tables"
+	"egate/internal/verdict"
+)
+
+// meta is what people want to know of a policy that the kernel does not: kept
+// as JSON in an array map of one value, so that it comes and goes with it.
+type meta struct {
+	Gate       string        `json:"gate"`
+	Generation uint32        `json:"generation"`
+	Policy     string        `json:"policy"`
+	Path       string        `json:"path"`
+	SHA256     string        `json:"sha256"`
+	Applied    time.Time     `json:"applied"`
+	Audit      bool          `json:"audit"`
+	Netns      netnsID       `json:"netns"`
+	Hook       string        `json:"hook"`
+	Patterns   []string      `json:"patterns"`
+	Interfaces []guarded     `json:"interfaces"` // in the order of their numbers in iface_counters
+	Chains     [2]metaChain  `json:"chains"`     // by verdict.Direction
+	Confirm    time.Duration `json:"confirm_ns,omitempty"`
+
+	DeadlineBoot time.Duration `json:"deadline_boot_ns,omitempty"` // CLOCK_BOOTTIME; only with a guard
+}
+
+// metaChain is a direction's rules.
+type metaChain struct {
+	Default verdict.Action `json:"default"`
+	Replies bool           `json:"replies"`
+	Rules   []metaRule     `json:"rules"`
+}
+
+type metaRule struct {
+	Name   string         `json:"name,omitempty"`
+	Label  string         `json:"label"`
+	Line   int            `json:"line"`
+	Action verdict.Action `json:"action"`
+}
+
+func metaChains(set *tables.Set) (chains [2]metaChain) {
+	for d := range set.Chains {
+		c := &set.Chains[d]
+		chains[d] = metaChain{Default: c.Default, Replies: c.Replies, Rules: make([]metaRule, len(c.Rules))}
+		for i, r := range c.Rules {
+			chains[d].Rules[i] = metaRule{Name: r.Name, Label: r.Label, Line: r.Line, Action: r.Action}
+		}
+	}
+	return chains
+}
+
+// newMetaMap keeps m in a map. The caller closes it.
+func newMetaMap(m *meta) (*ebpf.Map, error) {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode what is known of the policy: %w", err)
+	}
+	out, err := ebpf.NewMap(&ebpf.MapSpec{Name: "egate_meta", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(len(text)), MaxEntries: 1})
+	if err != nil {
+		return nil, fmt.Errorf("make map for what is known of the policy: %w", err)
+	}
+	if err := out.Put(uint32(0), text); err != nil {
+		out.Close()
+		return nil, fmt.Errorf("write what is known of the policy: %w", err)
+	}
+	return out, nil
+}
+
+func readMeta(path string) (*meta, error) {
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("open what is known of the policy: %w", err)
+	}
+	defer m.Close()
+	text, err := m.LookupBytes(uint32(0))
+	if err != nil {
+		return nil, fmt.Errorf("read what is known of the policy: %w", err)
+	}
+	var out meta
+	if err := json.Unmarshal(text, &out); err != nil {
+		return nil, fmt.Errorf("decode what is known of the policy: %w", err)
+	}
+	return &out, nil
+}
+
+// generation is one policy as it is pinned.
+type generation struct {
+	number  uint32
+	dir     string
+	meta    *meta
+	program ebpf.ProgramID
+	guard   ebpf.ProgramID // 0 without one
+
+	handle *ebpf.Program // of program
+}
+
+// generations lists the complete ones, oldest first. The caller closes them.
+func (g *gate) generations() ([]*generation, error) {
+	entries, err := os.ReadDir(g.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list generations: %w", err)
+	}
+	var all []*generation
+	for _, e := range entries {
+		number, ok := generationNumber(genPrefix, e.Name())
+		if !ok {
+			continue
+		}
+		gen, err := openGeneration(g.path(e.Name()), number)
+		if err != nil {
+			for _, opened := range all {
+				opened.close()
+			}
+			return nil, fmt.Errorf("open generation %d: %w", number, err)
+		}
+		all = append(all, gen)
+	}
+	slices.SortFunc(all, func(a, b *generation) int { return cmp.Compare(a.number, b.number) })
+	return all, nil
+}
+
+func generationNumber(prefix, name string) (uint32, bool) {
+	digits, ok := strings.CutPrefix(name, prefix)
+	if !ok {
+		return 0, false
+	}
+	number, err := strconv.ParseUint(digits, 10, 32)
+	return uint32(number), err == nil
+}
+
+func openGeneration(dir string, number uint32) (*generation, error) {
+	gen := &generation{number: number, dir: dir}
+	var err error
+	if gen.meta, err = readMeta(filepath.Join(dir, metaPin)); err != nil {
+		return nil, err
+	}
+	if gen.handle, err = ebpf.LoadPinnedProgram(filepath.Join(dir, programPin), nil); err != nil {
+		return nil, fmt.Errorf("open program: %w", err)
+	}
+	if gen.program, err = programID(gen.handle); err != nil {
+		gen.close()
+		return nil, err
+	}
+	guard, err := ebpf.LoadPinnedProgram(filepath.Join(dir, guardPin), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return gen, nil
+	}
+	if err != nil {
+		gen.close()
+		return nil, fmt.Errorf("open guard: %w", err)
+	}
+	defer guard.Close()
+	if gen.guard, err = programID(guard); err != nil {
+		gen.close()
+		return nil, err
+	}
+	return gen, nil
+}
+
+func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
+	info, err := p.Info()
+	if err != nil {
+		return 0, fmt.Errorf("ask for program id: %w", err)
+	}
+	id, ok := info.ID()
+	if !ok {
+		return 0, fmt.Errorf("ask for program id: the kernel tells none: %w", ErrUnsupported)
+	}
+	return id, nil
+}
+
+// usesMap tells whether the generation's program works on a map.
+func (gen *generation) usesMap(m *ebpf.Map) (bool, error) {
+	info, err := gen.handle.Info()
+	if err != nil {
+		return false, fmt.Errorf("ask for the program's maps: %w", err)
+	}
+	used, ok := info.MapIDs()
+	if !ok {
+		return false, fmt.Errorf("ask for the program's maps: the kernel tells none: %w", ErrUnsupported)
+	}
+	mapInfo, err := m.Info()
+	if err != nil {
+		return false, fmt.Errorf("ask for map id: %w", err)
+	}
+	id, ok := mapInfo.ID()
+	if !ok {
+		return false, fmt.Errorf("ask for map id: the kernel tells none: %w", ErrUnsupported)
+	}
+	return slices.Contains(used, id), nil
+}
+
+// openMap opens one of the generation's maps for reading. The caller closes.
+func (gen *generation) openMap(name string) (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(gen.dir, name), &ebpf.LoadPinOptions{ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("open %s of generation %d: %w", name, gen.number, err)
+	}
+	return m, nil
+}
+
+func (gen *generation) close() { gen.handle.Close() }
+
+// openGuard opens the guard. The caller closes it.
+func (gen *generation) openGuard() (*ebpf.Program, error) {
+	p, err := ebpf.LoadPinnedProgram(filepath.Join(gen.dir, guardPin), nil)
+	if err != nil {
+		return nil, fmt.Errorf("open guard: %w", err)
+	}
+	return p, nil
+}

@@ -1,0 +1,225 @@
+package datapath
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"egate/internal/tables"
+)
+
+// fillBatch is how many elements are written with one call.
+const fillBatch = 1 << 16
+
+// plan is all that a generation is built from.
+type plan struct {
+	set        *tables.Set
+	interfaces []guarded
+	meta       *meta
+	secret     uint64
+	state      state
+	previous   *generation   // what the guard goes back to; nil if nothing is in force
+	confirm    time.Duration // 0: no guard
+}
+
+// loaded is a generation's objects as they come from the verifier.
+type loaded struct {
+	policyPrograms
+	policyMaps
+}
+
+// build loads a generation aside and pins it, complete or not at all. What a
+// failure leaves behind, settle removes.
+func (g *gate) build(p *plan) (*generation, error) {
+	number := p.meta.Generation
+	aside := g.path(fmt.Sprintf("%s%d", newPrefix, number))
+	if err := os.Mkdir(aside, 0o700); err != nil {
+		return nil, fmt.Errorf("make folder of the generation: %w", err)
+	}
+	if err := step("load"); err != nil {
+		return nil, err
+	}
+	objects, err := p.load()
+	if err != nil {
+		return nil, err
+	}
+	defer objects.policyMaps.Close()
+	defer objects.policyPrograms.Close()
+	if p.confirm > 0 {
+		if err := g.buildGuard(p, objects.EgatePolicy, aside); err != nil {
+			return nil, err
+		}
+	}
+	if err := step("pin"); err != nil {
+		return nil, err
+	}
+	if err := pinGeneration(objects, aside); err != nil {
+		return nil, err
+	}
+	about, err := newMetaMap(p.meta)
+	if err != nil {
+		return nil, err
+	}
+	defer about.Close()
+	if err := about.Pin(filepath.Join(aside, metaPin)); err != nil {
+		return nil, fmt.Errorf("pin what is known of the policy: %w", err)
+	}
+	if err := step("rename"); err != nil {
+		return nil, err
+	}
+	dir := g.path(fmt.Sprintf("%s%d", genPrefix, number))
+	if err := os.Rename(aside, dir); err != nil {
+		return nil, fmt.Errorf("rename generation: %w", err)
+	}
+	return openGeneration(dir, number)
+}
+
+// load creates the generation's maps with exactly the sizes it needs, fills
+// them, and loads the program on them and on the maps of the state.
+func (p *plan) load() (*loaded, error) {
+	c := encode(p.set, p.meta.Generation, p.secret)
+	spec, err := loadPolicy()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded program: %w", err)
+	}
+	if err := spec.Variables["config"].Set(c.config); err != nil {
+		return nil, fmt.Errorf("set constants of the program: %w", err)
+	}
+	sizes := map[string]int{
+		"intervals": len(c.intervals), "cells": len(c.cells), "protos": len(c.protos),
+		"pages": len(c.pages), "vectors": len(c.vectors),
+		"rules": len(c.rules), "rule_counters": len(c.rules), "event_times": len(c.rules),
+		"ifaces": int(ifaceEntries(p.interfaces)), "iface_counters": 2 * len(p.interfaces),
+	}
+	for name, n := range sizes {
+		spec.Maps[name].MaxEntries = uint32(max(1, n))
+	}
+	replacements := map[string]*ebpf.Map{}
+	for _, name := range programStateMaps {
+		replacements[name] = p.state[name]
+		spec.Maps[name].MaxEntries = p.state[name].MaxEntries()
+	}
+	var objects loaded
+	if err := spec.LoadAndAssign(&objects, &ebpf.CollectionOptions{MapReplacements: replacements}); err != nil {
+		return nil, explain(fmt.Errorf("load program: %w", err))
+	}
+	if err := p.fill(c, &objects); err != nil {
+		objects.policyMaps.Close()
+		objects.policyPrograms.Close()
+		return nil, err
+	}
+	return &objects, nil
+}
+
+// fill writes the tables into the maps, and closes those for further writing.
+func (p *plan) fill(c *content, o *loaded) error {
+	if err := step("fill"); err != nil {
+		return err
+	}
+	for i, g := range p.interfaces {
+		entry := abiEgateIface{Slot: uint16(i + 1), Link: g.Link}
+		if err := o.Ifaces.Put(uint32(g.Index), &entry); err != nil {
+			return fmt.Errorf("write interfaces: %w", err)
+		}
+	}
+	err := fillArray(o.Intervals, c.intervals)
+	if err == nil {
+		err = fillArray(o.Cells, c.cells)
+	}
+	if err == nil {
+		err = fillArray(o.Protos, c.protos)
+	}
+	if err == nil {
+		err = fillArray(o.Pages, c.pages)
+	}
+	if err == nil {
+		err = fillArray(o.Vectors, c.vectors)
+	}
+	if err == nil {
+		err = fillArray(o.Rules, c.rules)
+	}
+	if err != nil {
+		return err
+	}
+	for _, m := range []*ebpf.Map{o.Ifaces, o.Intervals, o.Cells, o.Protos, o.Pages, o.Vectors, o.Rules} {
+		if err := m.Freeze(); err != nil {
+			return fmt.Errorf("freeze %v: %w", m, err)
+		}
+	}
+	return nil
+}
+
+// fillArray writes values to the first places of an array, many a call.
+func fillArray[T any](m *ebpf.Map, values []T) error {
+	keys := make([]uint32, min(len(values), fillBatch))
+	for first := 0; first < len(values); first += fillBatch {
+		part := values[first:min(first+fillBatch, len(values))]
+		for i := range part {
+			keys[i] = uint32(first + i)
+		}
+		if _, err := m.BatchUpdate(keys[:len(part)], part, nil); err != nil {
+			return fmt.Errorf("write %v: %w", m, err)
+		}
+	}
+	return nil
+}
+
+// pinGeneration pins the program and the maps that are its own.
+func pinGeneration(o *loaded, dir string) error {
+	if err := o.EgatePolicy.Pin(filepath.Join(dir, programPin)); err != nil {
+		return explain(fmt.Errorf("pin program: %w", err))
+	}
+	for name, m := range map[string]*ebpf.Map{
+		"ifaces": o.Ifaces, "rule_counters": o.RuleCounters, "iface_counters": o.IfaceCounters, "event_times": o.EventTimes,
+	} {
+		if err := m.Pin(filepath.Join(dir, name)); err != nil {
+			return explain(fmt.Errorf("pin %s: %w", name, err))
+		}
+	}
+	return nil
+}
+
+// buildGuard loads the program that stands in the active slot while a
+// confirmation is pending, with the two policies behind it.
+func (g *gate) buildGuard(p *plan, program *ebpf.Program, dir string) error {
+	now, err := bootTime()
+	if err != nil {
+		return err
+	}
+	p.meta.Confirm, p.meta.DeadlineBoot = p.confirm, now+p.confirm
+	spec, err := loadDispatch()
+	if err != nil {
+		return fmt.Errorf("read embedded dispatcher: %w", err)
+	}
+	if err := spec.Variables["deadline_boot_ns"].Set(uint64(p.meta.DeadlineBoot)); err != nil {
+		return fmt.Errorf("set deadline of the guard: %w", err)
+	}
+	var objects struct {
+		Guard   *ebpf.Program `ebpf:"egate_guard"`
+		Pending *ebpf.Map     `ebpf:"pending"`
+	}
+	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+		return explain(fmt.Errorf("load guard: %w", err))
+	}
+	defer objects.Guard.Close()
+	defer objects.Pending.Close()
+	if err := objects.Pending.Put(uint32(0), program); err != nil {
+		return fmt.Errorf("put new policy behind the guard: %w", err)
+	}
+	if p.previous != nil {
+		if err := objects.Pending.Put(uint32(1), p.previous.handle); err != nil {
+			return fmt.Errorf("put policy before behind the guard: %w", err)
+		}
+	}
+	// The pin is needed: the kernel empties a program array that nobody holds.
+	if err := objects.Pending.Pin(filepath.Join(dir, pendingPin)); err != nil {
+		return fmt.Errorf("pin what is pending: %w", err)
+	}
+	if err := objects.Guard.Pin(filepath.Join(dir, guardPin)); err != nil {
+		return fmt.Errorf("pin guard: %w", err)
+	}
+	return nil
+}
