@@ -66,7 +66,8 @@ static long match_again(__u32 round, void *m)
 }
 
 /* Finds the rule that decides; counts the continue rules on the way. 1 if there is one. */
-static __always_inline int match(struct __sk_buff *skb, const volatile struct egate_chain *c, struct work *w)
+static __always_inline int match(struct __sk_buff *skb, const volatile struct egate_chain *c,
+				 struct work *w)
 {
 	struct match m = { .chain = c, .skb = skb, .work = w };
 
@@ -102,7 +103,8 @@ static __always_inline int is_dhcp_client(const struct packet *p, __u32 directio
 	__u16 client = p->family == 6 ? 546 : 68;
 	__u16 server = p->family == 6 ? 547 : 67;
 
-	if (p->proto != IPPROTO_UDP || !(p->have & EGATE_HAVE_TRANSPORT) || p->fragment != EGATE_NOT_FRAGMENT)
+	if (p->proto != IPPROTO_UDP || !(p->have & EGATE_HAVE_TRANSPORT) ||
+	    p->fragment != EGATE_NOT_FRAGMENT)
 		return 0;
 	if (direction == EGATE_EGRESS)
 		return p->source_port == client && p->selector == server;
@@ -110,8 +112,8 @@ static __always_inline int is_dhcp_client(const struct packet *p, __u32 directio
 }
 
 /* What no rule decided. */
-static __always_inline void fallback(struct __sk_buff *skb, const volatile struct egate_chain *c, __u32 direction,
-				     const struct packet *p, struct decision *d)
+static __always_inline void fallback(struct __sk_buff *skb, const volatile struct egate_chain *c,
+				     __u32 direction, const struct packet *p, struct decision *d)
 {
 	d->rule = EGATE_NO_RULE;
 	d->action = EGATE_ALLOW;
@@ -142,8 +144,8 @@ static __always_inline void fallback(struct __sk_buff *skb, const volatile struc
 		d->reason = EGATE_REASON_DEFAULT;
 }
 
-static __always_inline void decide(struct __sk_buff *skb, const volatile struct egate_chain *c, __u32 direction,
-				   struct egate_totals *t, struct work *w)
+static __always_inline void decide(struct __sk_buff *skb, const volatile struct egate_chain *c,
+				   __u32 direction, struct egate_totals *t, struct work *w)
 {
 	const struct packet *p = &w->packet;
 	struct decision *d = &w->decision;
@@ -156,7 +158,8 @@ static __always_inline void decide(struct __sk_buff *skb, const volatile struct 
 		d->reason = passes ? EGATE_REASON_CONTROL_FRAME : EGATE_REASON_NON_IP;
 		return;
 	}
-	if (p->fragment == EGATE_LATER_FRAGMENT && follow_fragment(p, direction, config.generation, d))
+	if (p->fragment == EGATE_LATER_FRAGMENT &&
+	    follow_fragment(p, direction, config.generation, d))
 		return;
 	if (!match(skb, c, w))
 		fallback(skb, c, direction, p, d);

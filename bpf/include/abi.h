@@ -23,7 +23,7 @@
 #define EGATE_SEARCH_STEPS 25
 #define EGATE_NO_RULE 0xffffffffU
 #define EGATE_NO_ROW 0xffffU
-#define EGATE_REASON_SLOTS 64 /* room for reasons to come */
+#define EGATE_REASON_SLOTS 64      /* room for reasons to come */
 #define EGATE_UNKNOWN_PROTOCOL 255 /* reserved by IANA: counts what could not be read */
 
 enum egate_direction {
@@ -116,16 +116,16 @@ struct egate_selector_table {
 /* One direction of a policy. A constant of the program: what it switches off, the verifier removes. */
 struct egate_chain {
 	__u8 default_action; /* enum egate_action */
-	__u8 replies;	     /* packets of connections that the other side opened pass the default */
-	__u8 track;	     /* remember who opened a connection */
-	__u8 rejects;	     /* something in this direction may be rejected */
+	__u8 replies; /* packets of connections that the other side opened pass the default */
+	__u8 track;   /* remember who opened a connection */
+	__u8 rejects; /* something in this direction may be rejected */
 	__u8 used[EGATE_DIMENSIONS];
-	__u32 words;			   /* of a vector without its summary; 0: no rules */
-	__u32 vectors[EGATE_DIMENSIONS];   /* position of row 0 in map vectors */
-	__u32 all;			   /* position of the row in which every rule matches */
-	__u32 rules;			   /* position of rule 0 in maps rules, rule_counters, event_times */
-	__u32 rule_count;		   /* the default's entry stands behind the last rule's */
-	struct egate_addr_table addr[2];   /* destination, source */
+	__u32 words;                     /* of a vector without its summary; 0: no rules */
+	__u32 vectors[EGATE_DIMENSIONS]; /* position of row 0 in map vectors */
+	__u32 all;                       /* position of the row in which every rule matches */
+	__u32 rules;      /* position of rule 0 in maps rules, rule_counters, event_times */
+	__u32 rule_count; /* the default's entry stands behind the last rule's */
+	struct egate_addr_table addr[2];    /* destination, source */
 	struct egate_selector_table sel[2]; /* service, source port */
 };
 
@@ -138,7 +138,8 @@ struct egate_policy_config {
 	struct egate_chain chain[EGATE_DIRECTIONS];
 };
 _Static_assert(sizeof(struct egate_chain) == 96, "egate_chain has no hidden padding");
-_Static_assert(sizeof(struct egate_policy_config) == 208, "egate_policy_config has no hidden padding");
+_Static_assert(sizeof(struct egate_policy_config) == 208,
+	       "egate_policy_config has no hidden padding");
 
 /* One step of an address table: see tables.AddressTable. */
 struct egate_interval {
@@ -162,7 +163,7 @@ struct egate_proto {
 struct egate_rule {
 	__u8 action; /* enum egate_action */
 	__u8 pad[3];
-	__u32 event_burst;	 /* 0: no events */
+	__u32 event_burst;       /* 0: no events */
 	__u64 event_interval_ns; /* 0: every packet */
 };
 
@@ -202,12 +203,12 @@ struct egate_reason_counter {
 struct egate_totals {
 	struct egate_proto_counter proto[256];
 	struct egate_reason_counter reason[EGATE_REASON_SLOTS];
-	__u64 answers_sent;	 /* to rejected packets */
-	__u64 answers_failed;	 /* the kernel refused to build or send one; the packet was dropped */
+	__u64 answers_sent;   /* to rejected packets */
+	__u64 answers_failed; /* the kernel refused to build or send one; the packet was dropped */
 	__u64 events_sent;
-	__u64 events_lost;	 /* the ring buffer was full */
+	__u64 events_lost;       /* the ring buffer was full */
 	__u64 events_suppressed; /* over the rule's event rate */
-	__u64 flows_failed;	 /* a connection could not be remembered */
+	__u64 flows_failed;      /* a connection could not be remembered */
 };
 
 /* Who opened a connection. The map is an LRU hash. */

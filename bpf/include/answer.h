@@ -21,7 +21,8 @@
 #define ANSWER_INTERVAL_NS 1000000ULL /* 1,000 a second, the kernel's own icmp_msgs_per_sec */
 #define ANSWER_BURST 250
 #define ANSWER_TTL 64
-#define QUOTE_MAX 128 /* bytes of the packet that an ICMP error carries back: IP headers and 8 more */
+#define QUOTE_MAX                                                                                  \
+	128 /* bytes of the packet that an ICMP error carries back: IP headers and 8 more */
 
 #define IP4_BYTES 20
 #define IP6_BYTES 40
@@ -93,7 +94,8 @@ static __always_inline void put_addr(__u8 *to, const struct egate_addr *a)
 }
 
 /* An IP header from the packet's destination back to its source; returns its size. */
-static __always_inline __u32 put_ip(__u8 *to, const struct packet *p, __u8 proto, __u32 payload_bytes)
+static __always_inline __u32 put_ip(__u8 *to, const struct packet *p, __u8 proto,
+				    __u32 payload_bytes)
 {
 	if (p->family == 4) {
 		__builtin_memset(to, 0, IP4_BYTES);
@@ -146,7 +148,8 @@ static __always_inline __u32 build_reset(struct __sk_buff *skb, const struct pac
 		return 0;
 	payload_bytes = p->ip_end - p->l4 - p->tcp_header_words * 4;
 	seq = p->tcp_flags & TCP_ACK ? bpf_ntohl(seq_ack_be[1]) : 0;
-	ack = bpf_ntohl(seq_ack_be[0]) + payload_bytes + !!(p->tcp_flags & TCP_SYN) + !!(p->tcp_flags & TCP_FIN);
+	ack = bpf_ntohl(seq_ack_be[0]) + payload_bytes + !!(p->tcp_flags & TCP_SYN) +
+	      !!(p->tcp_flags & TCP_FIN);
 
 	__builtin_memset(tcp, 0, TCP_BYTES);
 	put_be16(tcp, p->selector);
@@ -155,8 +158,8 @@ static __always_inline __u32 build_reset(struct __sk_buff *skb, const struct pac
 	put_be32(tcp + 8, ack);
 	tcp[12] = (TCP_BYTES / 4) << 4;
 	tcp[13] = TCP_RST | TCP_ACK;
-	*(__u16 *)(tcp + 16) =
-		fold(bpf_csum_diff(0, 0, (__be32 *)tcp, TCP_BYTES, pseudo_sum(p, IPPROTO_TCP, TCP_BYTES)));
+	*(__u16 *)(tcp + 16) = fold(bpf_csum_diff(0, 0, (__be32 *)tcp, TCP_BYTES,
+						  pseudo_sum(p, IPPROTO_TCP, TCP_BYTES)));
 	return ip_bytes + TCP_BYTES;
 }
 
@@ -199,7 +202,8 @@ static __always_inline __u32 build_error(struct __sk_buff *skb, const struct pac
  * Turns the packet into its own answer and sends it back. Returns what the
  * program must return, or a negative number where the kernel refuses.
  */
-static __always_inline int send_answer(struct __sk_buff *skb, const struct packet *p, __u32 direction, __u64 secret)
+static __always_inline int send_answer(struct __sk_buff *skb, const struct packet *p,
+				       __u32 direction, __u64 secret)
 {
 	struct egate_answer_room *room = at(&answer_room, 0);
 	__u8 macs[12], swapped[12];
@@ -207,7 +211,8 @@ static __always_inline int send_answer(struct __sk_buff *skb, const struct packe
 
 	if (!room)
 		return -1;
-	bytes = p->proto == IPPROTO_TCP ? build_reset(skb, p, room->bytes) : build_error(skb, p, room->bytes);
+	bytes = p->proto == IPPROTO_TCP ? build_reset(skb, p, room->bytes)
+					: build_error(skb, p, room->bytes);
 	if (!bytes)
 		return -1;
 
@@ -243,7 +248,8 @@ static __always_inline int may_answer(void)
 {
 	__u64 *arrival_ns = at(&answer_time, 0);
 
-	return arrival_ns && take_token(arrival_ns, bpf_ktime_get_ns(), ANSWER_INTERVAL_NS, ANSWER_BURST);
+	return arrival_ns &&
+	       take_token(arrival_ns, bpf_ktime_get_ns(), ANSWER_INTERVAL_NS, ANSWER_BURST);
 }
 
 #endif

@@ -30,7 +30,8 @@ static __always_inline __u32 search(__u64 key, __u32 lo, __u32 hi)
 	return lo;
 }
 
-static __always_inline __u32 address_class(const volatile struct egate_addr_table *t, const struct egate_addr *a)
+static __always_inline __u32 address_class(const volatile struct egate_addr_table *t,
+					   const struct egate_addr *a)
 {
 	__u64 key;
 	__u32 cell;
@@ -63,8 +64,8 @@ static __always_inline __u32 quad(__u32 position)
 	return q ? q->v[position & 3] : 0;
 }
 
-static __always_inline __u32 selector_class(const volatile struct egate_selector_table *t, const struct packet *p,
-					    __u16 selector)
+static __always_inline __u32 selector_class(const volatile struct egate_selector_table *t,
+					    const struct packet *p, __u16 selector)
 {
 	struct egate_proto *e = at(&protos, t->protos + p->proto);
 
@@ -78,7 +79,8 @@ static __always_inline __u32 selector_class(const volatile struct egate_selector
 	return quad(t->pages + page * 256 + (selector & 255));
 }
 
-static __always_inline void classify(const volatile struct egate_chain *c, const struct packet *p, __u32 *rows)
+static __always_inline void classify(const volatile struct egate_chain *c, const struct packet *p,
+				     __u32 *rows)
 {
 	__u32 class[EGATE_DIMENSIONS] = {};
 
@@ -90,7 +92,8 @@ static __always_inline void classify(const volatile struct egate_chain *c, const
 		if (c->used[EGATE_DIM_SERVICE])
 			class[EGATE_DIM_SERVICE] = selector_class(&c->sel[0], p, p->selector);
 		if (c->used[EGATE_DIM_SOURCE_PORT])
-			class[EGATE_DIM_SOURCE_PORT] = selector_class(&c->sel[1], p, p->source_port);
+			class[EGATE_DIM_SOURCE_PORT] =
+				selector_class(&c->sel[1], p, p->source_port);
 	}
 #pragma unroll
 	for (int d = 0; d < EGATE_DIMENSIONS; d++)
@@ -98,7 +101,8 @@ static __always_inline void classify(const volatile struct egate_chain *c, const
 }
 
 /* Word i of the packet's rows, ANDed over the dimensions in use; word 0 is the summary. */
-static __always_inline __u64 and_rows(const volatile struct egate_chain *c, const __u32 *rows, __u32 i)
+static __always_inline __u64 and_rows(const volatile struct egate_chain *c, const __u32 *rows,
+				      __u32 i)
 {
 	__u64 *word = at(&vectors, c->all + i);
 	__u64 left;
@@ -126,10 +130,9 @@ static __always_inline __u64 and_rows(const volatile struct egate_chain *c, cons
 #define DE_BRUIJN 0x03f79d71b4cb0a89ULL
 
 static const __u8 de_bruijn_position[64] = {
-	0, 1, 48, 2, 57, 49, 28, 3, 61, 58, 50, 42, 38, 29, 17, 4,
-	62, 55, 59, 36, 53, 51, 43, 22, 45, 39, 33, 30, 24, 18, 12, 5,
-	63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21, 44, 32, 23, 11,
-	46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9, 13, 8, 7, 6,
+	0,  1,  48, 2,  57, 49, 28, 3,  61, 58, 50, 42, 38, 29, 17, 4,  62, 55, 59, 36, 53, 51,
+	43, 22, 45, 39, 33, 30, 24, 18, 12, 5,  63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21,
+	44, 32, 23, 11, 46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9,  13, 8,  7,  6,
 };
 
 static __always_inline __u32 lowest_bit(__u64 word)

@@ -19,7 +19,8 @@ static __always_inline __u32 segments_of(struct __sk_buff *skb)
  * interval_ns. The whole state is the theoretical arrival time of the generic
  * cell rate algorithm (ITU-T I.371), so one compare-and-swap does it. 1: taken.
  */
-static __always_inline int take_token(__u64 *arrival_ns, __u64 now_ns, __u64 interval_ns, __u32 burst)
+static __always_inline int take_token(__u64 *arrival_ns, __u64 now_ns, __u64 interval_ns,
+				      __u32 burst)
 {
 	__u64 tolerance_ns = interval_ns * (burst - 1);
 
@@ -36,10 +37,11 @@ static __always_inline int take_token(__u64 *arrival_ns, __u64 now_ns, __u64 int
 	return 0; /* four others took one in these nanoseconds: the bucket is in heavy use */
 }
 
-static __always_inline void count_rule(struct __sk_buff *skb, const volatile struct egate_chain *c, __u32 rule,
-				       __u32 action)
+static __always_inline void count_rule(struct __sk_buff *skb, const volatile struct egate_chain *c,
+				       __u32 rule, __u32 action)
 {
-	struct egate_rule_counter *n = at(&rule_counters, c->rules + (rule == EGATE_NO_RULE ? c->rule_count : rule));
+	struct egate_rule_counter *n =
+		at(&rule_counters, c->rules + (rule == EGATE_NO_RULE ? c->rule_count : rule));
 
 	if (!n || action >= EGATE_ACTIONS)
 		return;
@@ -47,7 +49,8 @@ static __always_inline void count_rule(struct __sk_buff *skb, const volatile str
 	n->bytes[action] += skb->len;
 }
 
-static __always_inline void count_iface(struct __sk_buff *skb, __u32 slot, __u32 direction, __u32 action)
+static __always_inline void count_iface(struct __sk_buff *skb, __u32 slot, __u32 direction,
+					__u32 action)
 {
 	struct egate_iface_counter *n = at(&iface_counters, slot * 2 + direction);
 
@@ -57,8 +60,8 @@ static __always_inline void count_iface(struct __sk_buff *skb, __u32 slot, __u32
 	n->bytes[action] += skb->len;
 }
 
-static __always_inline void count_totals(struct __sk_buff *skb, struct egate_totals *t, const struct packet *p,
-					 const struct decision *d)
+static __always_inline void count_totals(struct __sk_buff *skb, struct egate_totals *t,
+					 const struct packet *p, const struct decision *d)
 {
 	__u32 packets = segments_of(skb);
 	struct egate_reason_counter *r = &t->reason[d->reason & (EGATE_REASON_SLOTS - 1)];
@@ -81,7 +84,8 @@ static __always_inline void count_totals(struct __sk_buff *skb, struct egate_tot
 }
 
 /* Reports a decision if the rate of its rule, or of the chain's default, lets it. */
-static __always_inline void report(struct __sk_buff *skb, const volatile struct egate_policy_config *config,
+static __always_inline void report(struct __sk_buff *skb,
+				   const volatile struct egate_policy_config *config,
 				   __u32 direction, struct egate_totals *t, const struct packet *p,
 				   const struct decision *d)
 {
@@ -98,7 +102,8 @@ static __always_inline void report(struct __sk_buff *skb, const volatile struct 
 	if (rule->event_interval_ns) {
 		__u64 *arrival_ns = at(&event_times, position);
 
-		if (!arrival_ns || !take_token(arrival_ns, now_ns, rule->event_interval_ns, rule->event_burst)) {
+		if (!arrival_ns ||
+		    !take_token(arrival_ns, now_ns, rule->event_interval_ns, rule->event_burst)) {
 			t->events_suppressed++;
 			return;
 		}

@@ -18,17 +18,19 @@
 
 #define SECOND_NS 1000000000ULL
 #define FLOW_TCP_NS (5 * 24 * 3600 * SECOND_NS) /* as the kernel's connection tracking */
-#define FLOW_OTHER_NS (180 * SECOND_NS)		/* likewise, for UDP streams */
-#define FRAGMENT_NS (60 * SECOND_NS)		/* IPV6_FRAG_TIMEOUT, the longer one */
+#define FLOW_OTHER_NS (180 * SECOND_NS)         /* likewise, for UDP streams */
+#define FRAGMENT_NS (60 * SECOND_NS)            /* IPV6_FRAG_TIMEOUT, the longer one */
 
 #define HAVE_ADDRESSES (EGATE_HAVE_SRC | EGATE_HAVE_DST)
 
 /* 0 where the packet belongs to nothing that could be remembered. */
-static __always_inline int flow_key(const struct packet *p, __u32 direction, struct egate_flow_key *key)
+static __always_inline int flow_key(const struct packet *p, __u32 direction,
+				    struct egate_flow_key *key)
 {
 	__u16 src_port = 0, dst_port = 0;
 
-	if ((p->have & (HAVE_ADDRESSES | EGATE_HAVE_PROTO)) != (HAVE_ADDRESSES | EGATE_HAVE_PROTO) ||
+	if ((p->have & (HAVE_ADDRESSES | EGATE_HAVE_PROTO)) !=
+		    (HAVE_ADDRESSES | EGATE_HAVE_PROTO) ||
 	    p->fragment == EGATE_LATER_FRAGMENT)
 		return 0;
 	switch (p->proto) {
@@ -155,7 +157,8 @@ static __always_inline int quotes(const struct packet *p, __u32 offset)
  * opened. On egress it quotes a packet of theirs, on ingress one of ours.
  * Quoted packets with IPv6 extension headers or fragments are not recognised.
  */
-static __always_inline int is_reply_error(struct __sk_buff *skb, const struct packet *p, __u32 direction)
+static __always_inline int is_reply_error(struct __sk_buff *skb, const struct packet *p,
+					  __u32 direction)
 {
 	struct egate_flow_key key = {};
 	struct egate_addr src, dst;
@@ -207,7 +210,8 @@ static __always_inline int is_reply_error(struct __sk_buff *skb, const struct pa
 	case IPPROTO_SCTP:
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		if (!quotes(p, transport + sizeof(ports_be)) || copy(skb, transport, ports_be, sizeof(ports_be)))
+		if (!quotes(p, transport + sizeof(ports_be)) ||
+		    copy(skb, transport, ports_be, sizeof(ports_be)))
 			return 0;
 		src_port = bpf_ntohs(ports_be[0]);
 		dst_port = bpf_ntohs(ports_be[1]);
@@ -234,7 +238,8 @@ static __always_inline int is_reply_error(struct __sk_buff *skb, const struct pa
 }
 
 /* 0 where the datagram can't be told. */
-static __always_inline int fragment_key(const struct packet *p, __u32 direction, struct egate_fragment_key *key)
+static __always_inline int fragment_key(const struct packet *p, __u32 direction,
+					struct egate_fragment_key *key)
 {
 	if ((p->have & HAVE_ADDRESSES) != HAVE_ADDRESSES)
 		return 0;
@@ -247,8 +252,8 @@ static __always_inline int fragment_key(const struct packet *p, __u32 direction,
 	return 1;
 }
 
-static __always_inline void remember_fragment(const struct packet *p, __u32 direction, __u32 generation,
-					      const struct decision *d)
+static __always_inline void remember_fragment(const struct packet *p, __u32 direction,
+					      __u32 generation, const struct decision *d)
 {
 	struct egate_fragment_verdict v = {
 		.seen_ns = bpf_ktime_get_coarse_ns(),
@@ -264,8 +269,8 @@ static __always_inline void remember_fragment(const struct packet *p, __u32 dire
 }
 
 /* 1, with the decision set, if the first fragment was judged. */
-static __always_inline int follow_fragment(const struct packet *p, __u32 direction, __u32 generation,
-					   struct decision *d)
+static __always_inline int follow_fragment(const struct packet *p, __u32 direction,
+					   __u32 generation, struct decision *d)
 {
 	struct egate_fragment_verdict *v;
 	struct egate_fragment_key key;

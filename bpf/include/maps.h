@@ -94,11 +94,11 @@ struct work {
 	struct packet packet;
 	struct decision decision;
 	__u32 rows[EGATE_DIMENSIONS]; /* positions of the packet's rows in map vectors */
-	__u64 summary;		      /* words of the ANDed rows that were not looked at yet */
-	__u64 word;		      /* rules of the present word that were not looked at yet */
-	__u32 base;		      /* number of the present word */
-	__u32 cursor;		      /* in options, or in a chain of IPv6 extension headers */
-	__u8 options[64];	      /* of the IPv4 header, 40 bytes at most */
+	__u64 summary;                /* words of the ANDed rows that were not looked at yet */
+	__u64 word;                   /* rules of the present word that were not looked at yet */
+	__u32 base;                   /* number of the present word */
+	__u32 cursor;                 /* in options, or in a chain of IPv6 extension headers */
+	__u8 options[64];             /* of the IPv4 header, 40 bytes at most */
 };
 ARRAY_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, work, struct work);
 

@@ -13,7 +13,7 @@ struct packet {
 	__u32 l4;     /* offset of the transport header; 0 where it was not read */
 	__u32 ip_end; /* offset of the first byte behind the IP packet */
 	__u16 ether_type;
-	__u16 selector;	   /* destination port; ICMP: type << 8 | code */
+	__u16 selector;    /* destination port; ICMP: type << 8 | code */
 	__u16 source_port; /* ICMP echo: the identifier */
 	__u8 is_ip;
 	__u8 control; /* a known link-control frame */

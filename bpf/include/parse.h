@@ -155,7 +155,8 @@ static __always_inline int parse_link(struct __sk_buff *skb, struct packet *p, _
  * 1: a source route is not used up. The cursor goes through memory, where the
  * verifier forgets it, or no two rounds of the walk would look alike.
  */
-static __always_inline int parse_options(struct __sk_buff *skb, struct work *w, __u32 l3, __u32 header_bytes)
+static __always_inline int parse_options(struct __sk_buff *skb, struct work *w, __u32 l3,
+					 __u32 header_bytes)
 {
 	volatile __u32 *cursor = &w->cursor;
 	__u32 bytes = 4 + ((header_bytes - 24) & 0x3c);
@@ -245,7 +246,8 @@ static __always_inline int is_extension(__u8 next)
  * use; a packet with another of these numbers is read the same way, so that a
  * rule means the same for both families.
  */
-static __always_inline __u32 parse_extensions(struct __sk_buff *skb, struct work *w, __u8 next, __u32 transport)
+static __always_inline __u32 parse_extensions(struct __sk_buff *skb, struct work *w, __u8 next,
+					      __u32 transport)
 {
 	struct packet *p = &w->packet;
 	volatile __u32 *cursor = &w->cursor; /* volatile: as in parse_options */
@@ -264,7 +266,8 @@ static __always_inline __u32 parse_extensions(struct __sk_buff *skb, struct work
 		} x;
 		__u32 offset = *cursor, bytes;
 
-		if (offset + sizeof(x) > p->ip_end || offset - p->l3 + sizeof(x) > EGATE_MAX_HEADER_BYTES ||
+		if (offset + sizeof(x) > p->ip_end ||
+		    offset - p->l3 + sizeof(x) > EGATE_MAX_HEADER_BYTES ||
 		    copy(skb, offset, &x, sizeof(x))) {
 			note(p, EGATE_REASON_TRUNCATED);
 			return 0;
@@ -396,8 +399,8 @@ static __always_inline __u32 parse_ipv6(struct __sk_buff *skb, struct work *w)
 	p->src = v6_addr(h.src_be);
 	p->dst = v6_addr(h.dst_be);
 	/* a v4-mapped address would meet the rules for IPv4; it never is on a wire */
-	if ((h.version_class_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000) || is_v4(&p->src) ||
-	    is_v4(&p->dst)) {
+	if ((h.version_class_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000) ||
+	    is_v4(&p->src) || is_v4(&p->dst)) {
 		note(p, EGATE_REASON_BAD_IP_HEADER);
 		return 0;
 	}
@@ -484,7 +487,7 @@ static __always_inline void parse_transport(struct __sk_buff *skb, struct packet
 	}
 	/* fall through */
 	default:
-	ports:
+ports:
 		p->source_port = bpf_ntohs(h.source_be);
 		p->selector = bpf_ntohs(h.destination_be);
 	}
