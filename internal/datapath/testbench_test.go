@@ -45,6 +45,13 @@ type skb struct {
 
 func newTestBench(t testing.TB, set *tables.Set) *testBench {
 	t.Helper()
+	return newTestBenchOn(t, set, 1)
+}
+
+// newTestBenchOn guards another interface than that of the test runs, if
+// ifindex is not 1: the program then lets everything pass unseen.
+func newTestBenchOn(t testing.TB, set *tables.Set, ifindex int) *testBench {
+	t.Helper()
 	specs, err := stateSpecs()
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +64,7 @@ func newTestBench(t testing.TB, set *tables.Set) *testBench {
 	}
 	p := &plan{
 		set:        set,
-		interfaces: []guarded{{Name: "lo", Index: 1}},
+		interfaces: []guarded{{Name: "lo", Index: ifindex}},
 		meta:       &meta{Generation: 1},
 		secret:     0x0123456789abcdef,
 		state:      b.state,
@@ -157,4 +164,16 @@ func (b *testBench) Totals(t testing.TB, dir verdict.Direction) (sum abiEgateTot
 		sum.FlowsFailed += c.FlowsFailed
 	}
 	return sum
+}
+
+// price is what one run costs, in nanoseconds, over many of the same frame.
+func (b *testBench) price(t testing.TB, frame []byte, ctx *skb) float64 {
+	t.Helper()
+	const runs = 100_000
+	opts := ebpf.RunOptions{Data: frame, DataOut: b.out, Context: ctx, Repeat: runs}
+	start := time.Now()
+	if _, err := b.loaded.EgatePolicy.Run(&opts); err != nil {
+		t.Fatal(err)
+	}
+	return float64(time.Since(start).Nanoseconds()) / runs
 }
