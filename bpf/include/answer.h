@@ -7,9 +7,17 @@
  *
  * An answer to an egress packet goes up the interface it was about to leave
  * by, one to an ingress packet goes back out, so it meets the other hook of
- * every gate there. It carries the gates' secret in control words that survive
- * the redirect, and is let through. Without the secret a sender could forge
- * the mark: parts of the control block come from protocol headers.
+ * every gate there; on lo any answer meets both. It carries the gates' secret
+ * in control words that survive the redirect, and is let through. Without the
+ * secret a sender could forge the mark: parts of the control block come from
+ * protocol headers.
+ *
+ * Where the packet's checksum was left to a device (CHECKSUM_PARTIAL), its
+ * answer's will be too, and no helper undoes that: a device, or the kernel in
+ * its place, will put the complement of the sum from the transport header on
+ * where the TCP or UDP checksum was. So answers are written such that this puts
+ * there what stands there: the bytes are the same whether it happens or not.
+ * (It still spoils an ICMP error for UDP behind IPv4 options.)
  */
 #ifndef EGATE_ANSWER_H
 #define EGATE_ANSWER_H
@@ -23,6 +31,8 @@
 #define ANSWER_TTL 64
 #define QUOTE_MAX                                                                                  \
 	128 /* bytes of the packet that an ICMP error carries back: IP headers and 8 more */
+
+#define LOOPBACK_IFINDEX 1 /* of lo, in every network namespace */
 
 #define IP4_BYTES 20
 #define IP6_BYTES 40
@@ -75,6 +85,12 @@ static __always_inline __u16 fold(__s64 sum)
 	s = (s & 0xffff) + (s >> 16);
 	s = (s & 0xffff) + (s >> 16);
 	return ~s;
+}
+
+/* The sum of 16-bit words, in memory's byte order. */
+static __always_inline __u16 folded(__s64 sum)
+{
+	return ~fold(sum);
 }
 
 static __always_inline void put_be32(__u8 *to, __u32 value)
@@ -141,6 +157,7 @@ static __always_inline __u32 build_reset(struct __sk_buff *skb, const struct pac
 {
 	__u32 ip_bytes = put_ip(room, p, IPPROTO_TCP, TCP_BYTES);
 	__u8 *tcp = room + ip_bytes;
+	__u16 pseudo = folded(pseudo_sum(p, IPPROTO_TCP, TCP_BYTES));
 	__be32 seq_ack_be[2];
 	__u32 seq, ack, payload_bytes;
 
@@ -158,8 +175,10 @@ static __always_inline __u32 build_reset(struct __sk_buff *skb, const struct pac
 	put_be32(tcp + 8, ack);
 	tcp[12] = (TCP_BYTES / 4) << 4;
 	tcp[13] = TCP_RST | TCP_ACK;
-	*(__u16 *)(tcp + 16) = fold(bpf_csum_diff(0, 0, (__be32 *)tcp, TCP_BYTES,
-						  pseudo_sum(p, IPPROTO_TCP, TCP_BYTES)));
+	/* the pseudo header's sum in place of the checksum, and a window, which means nothing in a reset, that makes it right */
+	*(__u16 *)(tcp + 14) =
+		fold(bpf_csum_diff(0, 0, (__be32 *)tcp, TCP_BYTES, 2 * (__u32)pseudo));
+	*(__u16 *)(tcp + 16) = pseudo;
 	return ip_bytes + TCP_BYTES;
 }
 
@@ -193,6 +212,9 @@ static __always_inline __u32 build_error(struct __sk_buff *skb, const struct pac
 		icmp[0] = 1;
 		icmp[1] = 1;
 		sum = pseudo_sum(p, IPPROTO_ICMPV6, ICMP_BYTES + quote);
+		/* unused bytes, where the UDP checksum was; in ICMP, without a pseudo header, 0 is right */
+		if (p->proto == IPPROTO_UDP)
+			*(__u16 *)(icmp + 6) = folded(sum);
 	}
 	*(__u16 *)(icmp + 2) = fold(bpf_csum_diff(0, 0, (__be32 *)icmp, ICMP_BYTES + quote, sum));
 	return ip_bytes + ICMP_BYTES + quote;
@@ -240,6 +262,13 @@ static __always_inline int send_answer(struct __sk_buff *skb, const struct packe
 	}
 	skb->cb[2] = (__u32)secret;
 	skb->cb[3] = (__u32)(secret >> 32);
+	/*
+	 * IPv4 takes for forged what comes in from an address of the host's own
+	 * (ip_route_input_slow()), unless it has its route, and a redirect into an
+	 * interface takes that away. What leaves lo keeps it and comes in again.
+	 */
+	if (skb->ifindex == LOOPBACK_IFINDEX)
+		return bpf_redirect(LOOPBACK_IFINDEX, 0);
 	return bpf_redirect(skb->ifindex, direction == EGATE_EGRESS ? BPF_F_INGRESS : 0);
 }
 

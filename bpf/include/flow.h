@@ -154,7 +154,8 @@ static __always_inline int quotes(const struct packet *p, __u32 offset)
 
 /*
  * Tells whether an ICMP error is about a connection that the other side
- * opened. On egress it quotes a packet of theirs, on ingress one of ours.
+ * opened, and goes to who sent the packet it quotes. On egress that is a packet
+ * of theirs, on ingress one of ours.
  * Quoted packets with IPv6 extension headers or fragments are not recognised.
  */
 static __always_inline int is_reply_error(struct __sk_buff *skb, const struct packet *p,
@@ -203,6 +204,9 @@ static __always_inline int is_reply_error(struct __sk_buff *skb, const struct pa
 	} else {
 		return 0;
 	}
+	/* an error goes to who sent the packet: to anybody else it would be a way out */
+	if (!(p->have & EGATE_HAVE_DST) || src.hi != p->dst.hi || src.lo != p->dst.lo)
+		return 0;
 
 	switch (key.proto) {
 	case IPPROTO_TCP:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"egate/internal/tables"
@@ -94,11 +95,8 @@ func (a *application) run() (*Applied, error) {
 		out.Interfaces = append(out.Interfaces, i.Name)
 	}
 	if a.options.Confirm > 0 {
-		now, err := bootTime()
-		if err != nil {
-			return nil, err
-		}
-		out.Deadline = time.Now().Add(a.fresh.meta.DeadlineBoot - now)
+		// Both from the same moment: when the guard was given its deadline.
+		out.Deadline = a.fresh.meta.Guarded.Add(a.options.Confirm)
 	}
 	return out, nil
 }
@@ -255,7 +253,7 @@ func (a *application) seed() error {
 		return err
 	}
 	problem, err := seedFlows(a.state[flowsMap])
-	if problem != "" {
+	if problem != "" && !slices.Contains(a.warnings, problem) {
 		a.warnings = append(a.warnings, problem)
 	}
 	return err

@@ -206,6 +206,7 @@ func (g *gate) detachClsact(unwanted func(ifindex int) bool) error {
 		return err
 	}
 	present := map[int]bool{}
+	orphans := orphans{}
 	for _, l := range links {
 		ifindex := l.Attrs().Index
 		present[ifindex] = true
@@ -216,7 +217,7 @@ func (g *gate) detachClsact(unwanted func(ifindex int) bool) error {
 			}
 			for _, f := range filters {
 				id := programOf(f)
-				if id == 0 || !(id == ids[dir] && unwanted(ifindex)) && !(id != ids[dir] && isOrphan(id)) {
+				if id == 0 || !(id == ids[dir] && unwanted(ifindex)) && !(id != ids[dir] && orphans.has(id)) {
 					continue
 				}
 				if err := netlink.FilterDel(f); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
@@ -228,10 +229,15 @@ func (g *gate) detachClsact(unwanted func(ifindex int) bool) error {
 	return g.host.dropQdiscs(present)
 }
 
-// isOrphan tells whether a program is a dispatcher of a gate whose pins are
-// gone: the kernel has emptied its program array, so it lets everything pass.
-// Where the kernel does not let us look, it is none.
-func isOrphan(id ebpf.ProgramID) bool {
+// orphans finds dispatchers of gates whose pins are gone: the kernel has
+// emptied their program array, so they let everything pass. It remembers by
+// array, which must not be opened and closed twice in a row: the kernel
+// (prog_array_map_clear) then keeps a reference for ever.
+type orphans map[ebpf.MapID]bool
+
+// has tells whether a program is one. Where the kernel does not let us look,
+// it is none.
+func (o orphans) has(id ebpf.ProgramID) bool {
 	p, err := ebpf.NewProgramFromID(id)
 	if err != nil {
 		return false
@@ -245,11 +251,23 @@ func isOrphan(id ebpf.ProgramID) bool {
 	if !ok || len(maps) != 1 {
 		return false
 	}
-	active, err := ebpf.NewMapFromID(maps[0])
+	is, known := o[maps[0]]
+	if !known {
+		is = isEmptyArray(maps[0])
+		o[maps[0]] = is
+	}
+	return is
+}
+
+func isEmptyArray(id ebpf.MapID) bool {
+	active, err := ebpf.NewMapFromID(id)
 	if err != nil {
 		return false
 	}
 	defer active.Close()
+	if active.Type() != ebpf.ProgramArray {
+		return false
+	}
 	in, err := slotOf(active, 0)
 	return err == nil && in == 0
 }

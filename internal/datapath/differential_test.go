@@ -311,7 +311,7 @@ func (m *memory) state(k *packet.Key, frame []byte, info packet.FrameInfo) table
 		wrongKind := k.Proto == packet.ProtoTCP && isOpening(k) || icmpProto(k.Proto) && !isEchoReply(k)
 		st.Reply = !wrongKind && m.openedByOther(key, k.Direction)
 	}
-	if q, ok := packet.Quoted(frame, info, k); ok {
+	if q, ok := packet.Quoted(frame, info, k); ok && k.Has(packet.HaveDst) && k.Dst == q.Src {
 		// the quoted packet went the other way
 		key := flowOf(k.Direction.Opposite(), q.Src, q.Dst, q.Proto, q.SourcePort, q.DestPort)
 		if icmpProto(q.Proto) {

@@ -14,6 +14,8 @@ func setStep(t testing.TB, f func(name string) error) {
 	t.Cleanup(func() { step = before })
 }
 
+var errBoom = errors.New("boom")
+
 // beforeSwitch are the steps of an apply up to the one write, in their order;
 // those of a first one and a later one together.
 var beforeSwitch = []string{"prepare", "state", "load", "fill", "pin", "rename", "attach", "qdisc", "seed", "switch"}
@@ -40,7 +42,7 @@ func TestFailedApplyChangesNothing(t *testing.T) {
 			for _, name := range steps {
 				for count := 1; ; count++ {
 					seen := 0
-					boom := errors.New("boom")
+					boom := errBoom
 					setStep(t, func(at string) error {
 						if at == name {
 							if seen++; seen == count {
@@ -100,7 +102,7 @@ func TestFailureAfterTheSwitch(t *testing.T) {
 			setStep(t, func(at string) error {
 				switched = switched || at == "switch"
 				if at == name && switched {
-					return errors.New("boom")
+					return errBoom
 				}
 				return nil
 			})

@@ -209,7 +209,7 @@ func (g *gate) checkNetns(gen *generation) error {
 		return err
 	}
 	if gen.meta.Netns != now {
-		return fmt.Errorf("gate %s belongs to network namespace net:[%d], this is net:[%d]; run egate there, or take another gate with --gate: %w",
+		return fmt.Errorf("gate %s belongs to network namespace net:[%d], this is net:[%d]; run egate there, or take another gate with --gate, or `egate off` this one if that namespace is gone: %w",
 			g.name, gen.meta.Netns.Inode, now.Inode, ErrNetns)
 	}
 	return nil

@@ -37,6 +37,7 @@ type meta struct {
 	Confirm    time.Duration `json:"confirm_ns,omitempty"`
 
 	DeadlineBoot time.Duration `json:"deadline_boot_ns,omitempty"` // CLOCK_BOOTTIME; only with a guard
+	Guarded      time.Time     `json:"guarded,omitzero"`           // when the guard got its deadline
 }
 
 // metaChain is a direction's rules.
@@ -125,6 +126,9 @@ func (g *gate) generations() ([]*generation, error) {
 		if err != nil {
 			for _, opened := range all {
 				opened.close()
+			}
+			if !errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w; `egate off` removes the gate: %w", err, ErrDamaged)
 			}
 			return nil, fmt.Errorf("open generation %d: %w", number, err)
 		}

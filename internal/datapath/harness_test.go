@@ -342,3 +342,16 @@ func wantError(t testing.TB, what string, err, want error) {
 		t.Errorf("%s: error %v, want one that is %q", what, err, want)
 	}
 }
+
+// far is the outer end of the cable.
+func (w *world) far() testutil.Link {
+	w.t.Helper()
+	link, err := w.outside.Handle().LinkByName("eth0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return testutil.Link{
+		Netns: w.outside, Name: "eth0", Index: link.Attrs().Index, MAC: link.Attrs().HardwareAddr,
+		Addrs: testutil.Addrs(outsideAddr+"/24", "fd09::2/64"),
+	}
+}

@@ -189,7 +189,7 @@ func (g *gate) buildGuard(p *plan, program *ebpf.Program, dir string) error {
 	if err != nil {
 		return err
 	}
-	p.meta.Confirm, p.meta.DeadlineBoot = p.confirm, now+p.confirm
+	p.meta.Confirm, p.meta.DeadlineBoot, p.meta.Guarded = p.confirm, now+p.confirm, time.Now().Round(0)
 	spec, err := loadDispatch()
 	if err != nil {
 		return fmt.Errorf("read embedded dispatcher: %w", err)

@@ -105,12 +105,20 @@ func off(g *gate) error {
 	if v, err := g.view(); err == nil {
 		defer v.close()
 		if v.current != nil && hookNamed(v.current.meta.Hook) == HookClsact {
-			if err := g.checkNetns(v.current); err != nil {
+			if err := g.checkNetns(v.current); err != nil && !isGone(v.current.meta.Netns) {
 				return err
 			}
 		}
 	}
 	return g.wipe()
+}
+
+// isGone tells whether nothing leads to a network namespace any more. Should
+// something that cannot be seen from here still hold it, its filters let
+// everything pass.
+func isGone(id netnsID) bool {
+	ran, err := inNetns(id, func() error { return nil })
+	return err == nil && !ran
 }
 
 // wipe removes a gate with all that belongs to it. It is done again by
