@@ -17,7 +17,7 @@
  * its place, will put the complement of the sum from the transport header on
  * where the TCP or UDP checksum was. So answers are written such that this puts
  * there what stands there: the bytes are the same whether it happens or not.
- * (It still spoils an ICMP error for UDP behind IPv4 options.)
+ * For that an answer has its transport header where the packet had it.
  */
 #ifndef EGATE_ANSWER_H
 #define EGATE_ANSWER_H
@@ -35,6 +35,7 @@
 #define LOOPBACK_IFINDEX 1 /* of lo, in every network namespace */
 
 #define IP4_BYTES 20
+#define IP4_MAX_BYTES 60
 #define IP6_BYTES 40
 #define ICMP_BYTES 8
 #define TCP_BYTES 20
@@ -109,29 +110,53 @@ static __always_inline void put_addr(__u8 *to, const struct egate_addr *a)
 	*(__be64 *)(to + 8) = bpf_cpu_to_be64(a->lo);
 }
 
-/* An IP header from the packet's destination back to its source; returns its size. */
-static __always_inline __u32 put_ip(__u8 *to, const struct packet *p, __u8 proto,
-				    __u32 payload_bytes)
+/*
+ * The size of the answer's IP header: where it can be that of the packet's
+ * headers, so that the transport header, and a checksum to fill in, stay in
+ * their place.
+ */
+static __always_inline __u32 answer_header_bytes(const struct packet *p)
+{
+	__u32 bytes = p->l4 ? p->l4 - p->l3 : 0;
+
+	if (p->family == 4)
+		return bytes > IP4_BYTES && bytes <= IP4_MAX_BYTES
+			       ? IP4_BYTES + ((bytes - IP4_BYTES) & 0x3c)
+			       : IP4_BYTES;
+	return bytes == IP6_BYTES + 8 ? IP6_BYTES + 8 : IP6_BYTES;
+}
+
+/* An IP header of ip_bytes from the packet's destination back to its source, filled up with options that do nothing. */
+static __always_inline void put_ip(__u8 *to, const struct packet *p, __u8 proto, __u32 ip_bytes,
+				   __u32 payload_bytes)
 {
 	if (p->family == 4) {
 		__builtin_memset(to, 0, IP4_BYTES);
-		to[0] = 0x45;
-		put_be16(to + 2, IP4_BYTES + payload_bytes);
+		__builtin_memset(to + IP4_BYTES, 1, IP4_MAX_BYTES - IP4_BYTES);
+		to[0] = 0x40 | ip_bytes / 4;
+		put_be16(to + 2, ip_bytes + payload_bytes);
 		to[6] = 0x40; /* don't fragment */
 		to[8] = ANSWER_TTL;
 		to[9] = proto;
 		put_be32(to + 12, p->dst.lo);
 		put_be32(to + 16, p->src.lo);
-		*(__u16 *)(to + 10) = fold(bpf_csum_diff(0, 0, (__be32 *)to, IP4_BYTES, 0));
-		return IP4_BYTES;
+		*(__u16 *)(to + 10) = fold(bpf_csum_diff(0, 0, (__be32 *)to, ip_bytes, 0));
+		return;
 	}
 	put_be32(to, 0x60000000);
-	put_be16(to + 4, payload_bytes);
+	put_be16(to + 4, ip_bytes - IP6_BYTES + payload_bytes);
 	to[6] = proto;
 	to[7] = ANSWER_TTL;
 	put_addr(to + 8, &p->dst);
 	put_addr(to + 24, &p->src);
-	return IP6_BYTES;
+	if (ip_bytes > IP6_BYTES) {
+		to[6] = NEXT_DESTINATION;
+		to[IP6_BYTES] = proto;
+		to[IP6_BYTES + 1] = 0;
+		to[IP6_BYTES + 2] = 1; /* PadN */
+		to[IP6_BYTES + 3] = 4;
+		put_be32(to + IP6_BYTES + 4, 0);
+	}
 }
 
 /* The sum of the pseudo header of a transport checksum (RFC 9293, 3.1; RFC 8200, 8.1). */
@@ -155,7 +180,7 @@ static __always_inline __s64 pseudo_sum(const struct packet *p, __u8 proto, __u3
 /* Builds the RST in room; returns the size of the IP packet, 0 on failure. */
 static __always_inline __u32 build_reset(struct __sk_buff *skb, const struct packet *p, __u8 *room)
 {
-	__u32 ip_bytes = put_ip(room, p, IPPROTO_TCP, TCP_BYTES);
+	__u32 ip_bytes = answer_header_bytes(p);
 	__u8 *tcp = room + ip_bytes;
 	__u16 pseudo = folded(pseudo_sum(p, IPPROTO_TCP, TCP_BYTES));
 	__be32 seq_ack_be[2];
@@ -168,6 +193,7 @@ static __always_inline __u32 build_reset(struct __sk_buff *skb, const struct pac
 	ack = bpf_ntohl(seq_ack_be[0]) + payload_bytes + !!(p->tcp_flags & TCP_SYN) +
 	      !!(p->tcp_flags & TCP_FIN);
 
+	put_ip(room, p, IPPROTO_TCP, ip_bytes, TCP_BYTES);
 	__builtin_memset(tcp, 0, TCP_BYTES);
 	put_be16(tcp, p->selector);
 	put_be16(tcp + 2, p->source_port);
@@ -185,9 +211,9 @@ static __always_inline __u32 build_reset(struct __sk_buff *skb, const struct pac
 /* Builds the ICMP error in room; returns the size of the IP packet, 0 on failure. */
 static __always_inline __u32 build_error(struct __sk_buff *skb, const struct packet *p, __u8 *room)
 {
-	__u32 ip_bytes = p->family == 4 ? IP4_BYTES : IP6_BYTES;
+	__u32 ip_bytes = answer_header_bytes(p);
 	__u32 quote = p->ip_end - p->l3;
-	__u32 wanted = p->l4 ? p->l4 - p->l3 + 8 : ip_bytes + 8;
+	__u32 wanted = (p->l4 ? p->l4 - p->l3 : ip_bytes) + 8;
 	__u8 *icmp = room + ip_bytes;
 	__s64 sum = 0;
 
@@ -199,16 +225,16 @@ static __always_inline __u32 build_error(struct __sk_buff *skb, const struct pac
 		return 0;
 	/* whole words, for the checksum; in a form that shows the verifier of 6.1 that it is not 0 */
 	quote = IP4_BYTES + ((quote - IP4_BYTES) & 0x7c);
+	put_ip(room, p, p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, ip_bytes,
+	       ICMP_BYTES + quote);
 	if (bpf_skb_load_bytes(skb, p->l3, icmp + ICMP_BYTES, quote))
 		return 0;
 
 	__builtin_memset(icmp, 0, ICMP_BYTES);
 	if (p->family == 4) {
-		put_ip(room, p, IPPROTO_ICMP, ICMP_BYTES + quote);
 		icmp[0] = 3;
 		icmp[1] = 13;
 	} else {
-		put_ip(room, p, IPPROTO_ICMPV6, ICMP_BYTES + quote);
 		icmp[0] = 1;
 		icmp[1] = 1;
 		sum = pseudo_sum(p, IPPROTO_ICMPV6, ICMP_BYTES + quote);

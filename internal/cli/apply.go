@@ -36,7 +36,8 @@ stays as it was. The policy stays in force when the command has ended, and count
 rules that keep their name go on.
 
 With --confirm the policy is on trial: unless "egate confirm" follows in time, the
-kernel itself returns to the policy before. Use it wherever a mistake could cut you off.
+kernel itself returns to the policy before, or to none. Use it wherever a mistake could
+cut you off.
 
 Run over SSH, apply refuses a policy that would cut that session.
 
@@ -55,7 +56,7 @@ passes only if every gate on its way lets it.`,
 	o.place = addChoice(c, "place", "", "before or behind the programs of others on the same hook", "first", "last")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if c.Flags().Changed("confirm") && (o.confirm < minConfirm || o.confirm > maxConfirm) {
-			return usagef("--confirm takes from %v to %v, found %v", minConfirm, maxConfirm, o.confirm)
+			return usagef("--confirm takes from 5s to 24h, found %v", o.confirm)
 		}
 		return a.apply(args[0], &o)
 	}
@@ -103,15 +104,15 @@ var places = map[string]datapath.Place{"first": datapath.PlaceFirst, "last": dat
 func (a *app) printApplied(s *source, applied *datapath.Applied, o *applyOptions, took time.Duration) {
 	mode := ""
 	if s.set.Audit {
-		mode = " in audit mode: it counts, and lets everything pass"
+		mode = "; mode audit: it counts, and lets everything pass"
 	}
 	fmt.Fprintln(a.stdout, table.Wrap(applied.Gate+": ", fmt.Sprintf("%s (%s) is in force on %s (%s), after %s%s",
 		policyTitle(s.policy.Name), rulesText(s.set), list(applied.Interfaces), applied.Hook, table.Duration(took), mode), a.width()))
 	gate := flagFor(applied.Gate)
 	next := fmt.Sprintf("See what it does with \"egate status%s\", undo it with \"egate off%s\".", gate, gate)
 	if o.confirm > 0 {
-		next = fmt.Sprintf("Keep it with \"egate confirm%s\" by %s (%v), or the policy before comes back.",
-			gate, applied.Deadline.Format(time.TimeOnly), o.confirm)
+		next = fmt.Sprintf("Keep it with \"egate confirm%s\" by %s (%s), or what was before comes back.",
+			gate, applied.Deadline.Format(time.TimeOnly), table.Duration(o.confirm))
 	}
 	fmt.Fprintln(a.stdout, table.Wrap("  ", next, a.width()))
 }

@@ -38,7 +38,7 @@ func TestApply(t *testing.T) {
 	}
 
 	run(t, setup, "apply", file, "--gate", "lab", "--confirm", "60s", "--hook", "clsact", "--place", "last", "--replace-state").
-		expect(t, ExitOK, `Keep it with "egate confirm --gate lab" by 12:00:00 (1m0s), or the policy before comes back.`)
+		expect(t, ExitOK, `Keep it with "egate confirm --gate lab" by 12:00:00 (1 min), or what was before comes back.`)
 	want.Gate, want.Confirm, want.Hook, want.Place, want.ReplaceState = "lab", time.Minute, datapath.HookClsact, datapath.PlaceLast, true
 	if got != want {
 		t.Errorf("options %+v, want %+v", got, want)

@@ -83,9 +83,6 @@ func (a *app) run(ctx context.Context, args []string) int {
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		err = a.stdout.err
-		if err != nil {
-			err = fmt.Errorf("write output: %w", err)
-		}
 	}
 	return a.report(command, err)
 }
@@ -154,7 +151,9 @@ until off, or until the next apply replaces it at one stroke.`,
 		return usagef("%q is no command", args[0])
 	}
 	root.SuggestionsMinimumDistance = 2
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.Version = versionReport(a.version).Version // gives egate --version
+	root.SetVersionTemplate("egate {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.AddGroup(
 		&cobra.Group{ID: groupWrite, Title: "Commands that change what is in force:"},
 		&cobra.Group{ID: groupRead, Title: "Commands that only read:"},
@@ -187,7 +186,7 @@ func (a *app) helpCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			found, rest, err := c.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return c.Root().Args(c.Root(), args)
+				return c.Root().Args(c.Root(), args[:1])
 			}
 			return found.Help()
 		},

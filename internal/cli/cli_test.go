@@ -121,18 +121,20 @@ func TestUsageErrors(t *testing.T) {
 		{"unknown command", []string{"aply"}, `"aply" is no command; did you mean "apply"?`},
 		{"unknown command without a neighbour", []string{"xyzzy"}, `"xyzzy" is no command`},
 		{"unknown command to help", []string{"help", "aply"}, `did you mean "apply"?`},
+		{"help about two commands", []string{"help", "xyzzy", "apply"}, `"xyzzy" is no command`},
 		{"unknown flag", []string{"status", "--wat"}, "unknown flag: --wat"},
 		{"unknown flag of egate itself", []string{"--wat"}, "unknown flag: --wat"},
-		{"unknown word", []string{"status", "-o", "yaml"}, "it is one of text, json"},
+		{"unknown word", []string{"status", "-o", "yaml"}, `--output takes text or json, found "yaml"`},
 		{"apply without a file", []string{"apply"}, "apply wants one policy FILE"},
 		{"apply with two files", []string{"apply", "a", "b"}, `found "b" too`},
-		{"confirm time without unit", []string{"apply", policy, "--confirm", "60"}, "--confirm"},
+		{"confirm time without unit", []string{"apply", policy, "--confirm", "60"}, `--confirm takes a time such as 60s or 5m, found "60"`},
+		{"count that is no number", []string{"events", "--count", "x"}, `--count takes a whole number, found "x"`},
 		{"confirm time too short", []string{"apply", policy, "--confirm", "1s"}, "--confirm takes from 5s"},
 		{"confirm time of zero", []string{"apply", policy, "--confirm", "0s"}, "--confirm takes from 5s"},
 		{"negative confirm time", []string{"apply", policy, "--confirm", "-5s"}, "--confirm takes from 5s"},
-		{"unknown hook", []string{"apply", policy, "--hook", "xdp"}, "it is one of auto, tcx, clsact"},
-		{"unknown risk", []string{"apply", policy, "--accept-risk", "all"}, "it is one of lose-ssh"},
-		{"gate with a slash", []string{"apply", policy, "--gate", "a/b"}, "--gate"},
+		{"unknown hook", []string{"apply", policy, "--hook", "xdp"}, `--hook takes auto, tcx or clsact, found "xdp"`},
+		{"unknown risk", []string{"apply", policy, "--accept-risk", "all"}, `--accept-risk takes lose-ssh, found "all"`},
+		{"gate with a slash", []string{"apply", policy, "--gate", "a/b"}, `egate: --gate: check gate name "a/b"`},
 		{"gate of nothing", []string{"off", "--gate", ""}, "--gate"},
 		{"gate too long", []string{"confirm", "--gate", strings.Repeat("x", 33)}, "--gate"},
 		{"gate and all", []string{"off", "--gate", "x", "--all"}, "not both"},
@@ -141,9 +143,10 @@ func TestUsageErrors(t *testing.T) {
 		{"explain with both", []string{"explain", policy, "arp", "--pcap", "x"}, "not both"},
 		{"explain with an unquoted packet", []string{"explain", policy, "tcp", "10.0.0.1", "->"}, "in quotes"},
 		{"explain with a bad packet", []string{"explain", policy, "tcp 10.0.0.1 => 10.0.0.2:80"}, "column 14"},
+		{"explain with standard input twice", []string{"explain", "-", "--pcap", "-"}, "cannot read both"},
 		{"packet number without capture", []string{"explain", policy, "arp", "--packet", "3"}, "--packet belongs to --pcap"},
 		{"events, none of them", []string{"events", "--count", "0"}, "--count takes 1 or more"},
-		{"events of another verdict", []string{"events", "--verdict", "deny"}, "it is one of allow, drop, reject"},
+		{"events of another verdict", []string{"events", "--verdict", "deny"}, `--verdict takes allow, drop or reject, found "deny"`},
 		{"demo for no time", []string{"demo", "--seconds", "0"}, "--seconds takes 1"},
 		{"completion of nothing", []string{"completion"}, "one shell: bash, zsh or fish"},
 		{"completion of another shell", []string{"completion", "tcsh"}, "bash, zsh and fish"},
@@ -239,6 +242,28 @@ func TestCompletionScripts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBashCompletesByItself: a shell that has not loaded bash-completion.
+func TestBashCompletesByItself(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("bash is not installed")
+	}
+	c := exec.Command(bash, "--norc", "--noprofile")
+	c.Stdin = strings.NewReader(run(t, nil, "completion", "bash").stdout + `
+egate() { [ "$*" = "__complete off --g" ] && printf '%s\n' --gate :4; }
+COMP_WORDS=(egate off --g) COMP_CWORD=2
+__start_egate 2>/dev/null # compopt works only while bash completes
+echo "completed: ${COMPREPLY[*]}"
+`)
+	if text, err := c.CombinedOutput(); err != nil || string(text) != "completed: --gate\n" {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+func TestVersionFlag(t *testing.T) {
+	run(t, func(a *app) { a.version = "v1.2.3" }, "--version").expect(t, ExitOK, "egate v1.2.3\n")
 }
 
 func TestCompletionOfValues(t *testing.T) {

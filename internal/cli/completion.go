@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"io"
+
 	"github.com/spf13/cobra"
 )
 
@@ -22,6 +24,9 @@ and the names of gates. Load it in the running shell, or install it for all.`,
 	c.RunE = func(c *cobra.Command, args []string) error {
 		switch args[0] {
 		case "bash":
+			if _, err := io.WriteString(a.stdout, bashFallback); err != nil {
+				return err
+			}
 			return c.Root().GenBashCompletionV2(a.stdout, true)
 		case "zsh":
 			return c.Root().GenZshCompletion(a.stdout)
@@ -32,3 +37,12 @@ and the names of gates. Load it in the running shell, or install it for all.`,
 	}
 	return c
 }
+
+// bashFallback stands in for the two functions of the package bash-completion
+// that the script calls, in a shell that has not loaded it. It leaves words with
+// = and : as bash splits them.
+const bashFallback = `declare -F _get_comp_words_by_ref >/dev/null || _get_comp_words_by_ref() {
+    cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+}
+declare -F __ltrim_colon_completions >/dev/null || __ltrim_colon_completions() { :; }
+`

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -47,14 +48,19 @@ A packet is written as PROTOCOL SOURCE -> DESTINATION and words that say more:
   echo-request, ...    the name of an ICMP message, or type=N code=N
   flags=SA             TCP flags, letters of FSRPAUEC; a SYN where nothing is said
   fragment=later       a fragment (first or later)
+  fragment-id=N        the identifier that the datagram's fragments share
   ttl=N                TTL or hop limit
+  no-link              seen on a device without a link header, such as a tunnel
+  problem=REASON       what could not be read, as status and events name it
   reply, reply-error   it belongs to a connection that the other side opened
 
 A * stands for what cannot be read, as in a truncated packet. Frames that are not IP
 are named (arp, lldp) or written as "non-ip type=0x88b5".
 
-With --pcap the packets come from a pcap or pcapng file: a line each, or with --packet
-the whole way of one of them.`,
+With --pcap the packets come from a pcap or pcapng file ("-" for standard input): a line
+each, or with --packet the whole way of one of them. A capture does not say which way its
+packets went, nor who opened a connection: each is judged as --direction and --reply tell.
+So capture one way, such as with "tcpdump -Q out".`,
 		Example: `  egate explain policy.yaml 'tcp 10.0.0.5:40000 -> 93.184.216.34:443'
   egate explain policy.yaml 'icmpv6 2001:db8::5 -> 2001:db8::1 echo-request'
   egate explain policy.yaml 'tcp 192.0.2.9:51000 -> 10.0.0.5:22 in'
@@ -69,6 +75,8 @@ the whole way of one of them.`,
 				return usagef("explain wants a 'PACKET' in quotes, or --pcap CAPTURE")
 			case o.capture != "" && len(args) > 1:
 				return usagef("explain takes a packet or --pcap, not both")
+			case o.capture == "-" && args[0] == "-":
+				return usagef("explain cannot read both the policy and the capture from standard input")
 			case o.capture == "" && o.number != 0:
 				return usagef("--packet belongs to --pcap")
 			case o.capture == "" && c.Flags().Changed("direction"):
@@ -83,7 +91,7 @@ the whole way of one of them.`,
 		if strings.HasSuffix(err.Error(), " in ->") {
 			return usagef("%w; write the packet in quotes", err)
 		}
-		return usageError{err}
+		return flagError(err)
 	})
 	c.Flags().StringVar(&o.capture, "pcap", "", "read packets from this pcap or pcapng `file`")
 	c.Flags().IntVar(&o.number, "packet", 0, "of the capture, explain only packet `N`, in full")
@@ -139,9 +147,9 @@ func (a *app) explain(s *source, key *packet.Key, state tables.State, number int
 }
 
 func (a *app) explainCapture(s *source, o *explainOptions) error {
-	f, err := os.Open(o.capture)
+	f, err := a.openCapture(o.capture)
 	if err != nil {
-		return readError(o.capture, err)
+		return err
 	}
 	defer f.Close()
 	direction := verdict.Egress
@@ -194,6 +202,18 @@ func (a *app) explainCapture(s *source, o *explainOptions) error {
 		return fmt.Errorf("%s: it has %s, none with number %d", o.capture, table.Plural(seen, "packet"), o.number)
 	}
 	return nil
+}
+
+// openCapture opens a file, "-" for standard input.
+func (a *app) openCapture(path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(a.stdin), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, readError(path, err)
+	}
+	return f, nil
 }
 
 // errFound ends the reading of a capture at the packet that was asked for.

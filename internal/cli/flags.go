@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"egate/internal/datapath"
 )
@@ -18,12 +20,44 @@ type choice struct {
 
 func (c *choice) String() string { return c.value }
 func (c *choice) Type() string   { return strings.Join(c.words, "|") }
+
+// list is "a, b or c".
+func (c *choice) list() string {
+	last := len(c.words) - 1
+	if last == 0 {
+		return c.words[0]
+	}
+	return strings.Join(c.words[:last], ", ") + " or " + c.words[last]
+}
+
 func (c *choice) Set(s string) error {
 	if !slices.Contains(c.words, s) {
-		return fmt.Errorf("it is one of %s", strings.Join(c.words, ", "))
+		return fmt.Errorf("it takes %s", c.list())
 	}
 	c.value = s
 	return nil
+}
+
+// flagError says in the words of the command line what is wrong with a flag.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return usageError{err}
+	}
+	flag, value := invalid.GetFlag(), invalid.GetValue()
+	switch v := flag.Value.(type) {
+	case *choice:
+		return usagef("--%s takes %s, found %q", flag.Name, v.list(), value)
+	case *gateName:
+		return usagef("--%s: %w", flag.Name, invalid.Unwrap())
+	}
+	switch flag.Value.Type() {
+	case "int":
+		return usagef("--%s takes a whole number, found %q", flag.Name, value)
+	case "duration":
+		return usagef("--%s takes a time such as 60s or 5m, found %q", flag.Name, value)
+	}
+	return usageError{err}
 }
 
 // addChoice adds a flag whose first word is the default; completion offers

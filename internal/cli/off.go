@@ -15,7 +15,8 @@ func (a *app) offCommand() *cobra.Command {
 		Short:   "Take a gate's policy out of force, with all that belongs to it",
 		GroupID: groupWrite,
 		Long: `off detaches a gate's programs from every interface and removes its maps, counters and
-pins. Other people's programs and filters stay as they are. Then everything passes.`,
+pins. Other people's programs and filters stay as they are, and so do other gates. What
+this gate blocked then passes.`,
 		Example: `  sudo egate off
   sudo egate off --gate lab
   sudo egate off --all`,

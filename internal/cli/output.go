@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -19,9 +20,9 @@ type output struct {
 func (o *output) Write(p []byte) (int, error) {
 	n, err := o.w.Write(p)
 	if err != nil && o.err == nil {
-		o.err = err
+		o.err = fmt.Errorf("write output: %w", err)
 	}
-	return n, err
+	return n, o.err
 }
 
 // terminalWidth is the width that tables have to fit: COLUMNS if it is a

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -188,6 +189,14 @@ func TestExplainCapture(t *testing.T) {
 		}
 	}
 	run(t, nil, "explain", file, "--pcap", capture, "--direction", "ingress").expect(t, ExitOK, "3 packets: 3 allowed")
+	text, err := os.ReadFile(capture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdin := func(a *app) { a.stdin = bytes.NewReader(text) }
+	if piped := run(t, stdin, "explain", file, "--pcap", "-"); piped.stdout != r.stdout {
+		t.Errorf("from standard input it prints\n%s", piped.stdout)
+	}
 }
 
 // writeCapture writes a pcap file of raw IPv4 packets: an HTTPS request, a ping

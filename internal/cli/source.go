@@ -79,6 +79,9 @@ func readError(name string, err error) error {
 	if errors.As(err, &path) {
 		err = path.Err
 	}
+	if name == "" {
+		name = `""`
+	}
 	return fmt.Errorf("read %s: %w", name, err)
 }
 

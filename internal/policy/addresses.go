@@ -91,7 +91,7 @@ func (r *reader) elements(v values, name string) (ranges []ipset.Range, ok bool)
 	for _, n := range v.list[name] {
 		var err error
 		if ranges, err = ipset.AppendElement(ranges, []byte(n.Value)); err != nil {
-			r.errorAt(n, "%v", err)
+			r.errorAt(n, "%v%s", err, meantAddress(n.Value))
 		}
 	}
 	return ranges, r.errors == errorsBefore
@@ -123,12 +123,24 @@ func (r *reader) addresses(v values, o *object) *ipset.Set {
 	}
 	if out == nil {
 		out = ipset.All4().Union(ipset.All6())
+		r.warnOneFamily(v.value["except"], ipset.New(except))
 	}
 	if out = out.Subtract(ipset.New(except)); out.IsEmpty() {
 		r.errorAt(v.value["except"], "the rule can never match: except takes out every address of %s", o.name)
 		return nil
 	}
 	return out
+}
+
+// warnOneFamily reports an `except` that stands alone and forgets a family:
+// "all but the office" then means all of the other family, office or not.
+func (r *reader) warnOneFamily(n *yaml.Node, except *ipset.Set) {
+	switch v4, v6 := families(except); {
+	case !v6:
+		r.warnAt(n, "except names no IPv6 address, so every IPv6 address matches")
+	case !v4:
+		r.warnAt(n, "except names no IPv4 address, so every IPv4 address matches")
+	}
 }
 
 // setList reads `sets` of `to` or `from`: nil where it is not given, the set

@@ -38,7 +38,7 @@ type problemTest struct {
 }
 
 func TestProblems(t *testing.T) {
-	for _, tt := range slices.Concat(textProblems, keyProblems, typeProblems, valueProblems, matchProblems, setProblems) {
+	for _, tt := range slices.Concat(textProblems, keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems) {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
 			p, problems := Parse("p.yaml", []byte(tt.text), setFiles(testSetFiles))
 			var got []string
@@ -81,7 +81,7 @@ var textProblems = []problemTest{
 		`p.yaml:3:1: YAML: did not find expected node content`,
 	}},
 	{name: "too large", text: strings.Repeat("#", MaxFileBytes+1), want: []string{
-		`p.yaml: the policy is larger than 4194304 bytes; large sets belong in set files`,
+		`p.yaml: the policy is larger than 4 MiB; large sets belong in set files`,
 	}},
 	{name: "not UTF-8", text: "version: 1\nname: a\xffb\n", want: []string{
 		`p.yaml:2:8: byte 0xff is not UTF-8`,
@@ -93,7 +93,7 @@ var textProblems = []problemTest{
 		`p.yaml:1:1: byte 0xff is not UTF-8`,
 	}},
 	{name: "control character", text: "version: 1\n# \x07\n", want: []string{
-		`p.yaml:2:3: the control character U+0007`,
+		`p.yaml:2:3: the control character U+0007, which text has no use for`,
 	}},
 	{name: "line separator", text: "version: 1 # \u2028 x\n", want: []string{
 		`p.yaml:1:14: the line separator U+2028; lines end with a newline`,
@@ -263,7 +263,7 @@ var typeProblems = []problemTest{
 		`p.yaml:2:33: an element of rules wants a mapping, found the text "drop"`,
 	}},
 	{name: "replies as text", schema: true, text: "version: 1\negress: {default: drop, replies: yes}\n", want: []string{
-		`p.yaml:2:34: replies wants true or false, found the text "yes"`,
+		`p.yaml:2:34: replies wants true or false, found the text "yes"; write true`,
 	}},
 	{name: "replies in capitals", text: "version: 1\negress: {default: drop, replies: True}\n", want: []string{
 		`p.yaml:2:34: replies wants true or false, found True`,
@@ -325,8 +325,8 @@ var valueProblems = []problemTest{
 		`p.yaml:6:34: "2001:db8::1/32" has host bits set; the prefix is 2001:db8::/32`,
 	}},
 	{name: "addresses", schema: true, text: inTo("{addresses: [example.com, any, 10.0.0.0/33, 10.0.0.300, 10.0.0.9-10.0.0.1], except: [nope]}"), want: []string{
-		`p.yaml:6:22: "example.com" is not an address`,
-		`p.yaml:6:35: "any" is not an address`,
+		`p.yaml:6:22: "example.com" is not an address; names are not part of this version, write the addresses or a set of them`,
+		`p.yaml:6:35: "any" is not an address; every address is 0.0.0.0/0 and ::/0`,
 		`p.yaml:6:40: "10.0.0.0/33" has a prefix length above 32`,
 		`p.yaml:6:53: "10.0.0.300" has a part above 255`,
 		`p.yaml:6:65: "10.0.0.9-10.0.0.1" is a range that ends before it begins`,
@@ -341,7 +341,7 @@ var valueProblems = []problemTest{
 		`p.yaml:6:45: "9000-8000" is a range that ends before it begins`,
 		`p.yaml:6:56: "tcp/70000" is not a port or range of ports; ports are whole numbers from 0 to 65535`,
 		`p.yaml:6:67: "icmp/8" does not begin with tcp/, udp/ or sctp/, the protocols with ports`,
-		`p.yaml:6:75: "http" is not a port or range of ports; ports are whole numbers from 0 to 65535`,
+		`p.yaml:6:75: "http" is not a port or range of ports; ports are whole numbers from 0 to 65535; http is 80`,
 		`p.yaml:6:81: "tcp/" is not a port or range of ports; ports are whole numbers from 0 to 65535`,
 		`p.yaml:6:87: "80-" is not a port or range of ports; ports are whole numbers from 0 to 65535`,
 		`p.yaml:6:92: "1-2-3" is not a port or range of ports; ports are whole numbers from 0 to 65535`,
@@ -359,7 +359,7 @@ var valueProblems = []problemTest{
 		`p.yaml:6:33: "icmp/256" is not an ICMP message; types and codes are whole numbers from 0 to 255`,
 		`p.yaml:6:43: "icmp/3/256" is not an ICMP message; types and codes are whole numbers from 0 to 255`,
 		`p.yaml:6:55: "icmp6/1" is not an ICMP message that egate knows by name; icmp/TYPE and icmpv6/TYPE also are`,
-		`p.yaml:6:64: "ping" is not an ICMP message that egate knows by name; icmp/TYPE and icmpv6/TYPE also are`,
+		`p.yaml:6:64: "ping" is not an ICMP message that egate knows by name; icmp/TYPE and icmpv6/TYPE also are; did you mean "echo-request"?`,
 		`p.yaml:6:70: "icmp/" is not an ICMP message; types and codes are whole numbers from 0 to 255`,
 		`p.yaml:6:77: "3/4" is not an ICMP message that egate knows by name; icmp/TYPE and icmpv6/TYPE also are`,
 	}},

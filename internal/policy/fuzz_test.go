@@ -28,7 +28,7 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(text)
 	}
-	for _, tt := range slices.Concat(textProblems, keyProblems, typeProblems, valueProblems, matchProblems, setProblems) {
+	for _, tt := range slices.Concat(textProblems, keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems) {
 		if len(tt.text) < 4096 {
 			f.Add([]byte(tt.text))
 		}

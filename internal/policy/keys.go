@@ -88,7 +88,7 @@ var policyKeys = &object{
 		{name: "name", shape: nameShape,
 			doc: "What status and events call the policy.", example: "name: web-server"},
 		{name: "interfaces", shape: listOf(interfaceShape), absent: "[default]",
-			doc:     "The interfaces that the policy guards: names of at most 15 bytes, patterns with `*`, `?` and `[...]`, or `default`, the interfaces that carry a default route. A pattern that begins with `*` needs quotes.",
+			doc:     "The interfaces that the policy guards: names of at most 15 bytes, patterns with `*`, `?` and `[...]`, or `default`, the interfaces that carry a default route (that of a VPN, while it is the way out: name the interface below it to guard that). A pattern that begins with `*` needs quotes.",
 			example: "interfaces: [eth0, \"wg*\"]"},
 		{name: "mode", shape: wordOf("enforce", "audit"), absent: "enforce",
 			doc: "`audit` decides, counts and reports, but lets everything pass.", example: "mode: audit"},
@@ -140,7 +140,7 @@ var ruleKeys = &object{
 	doc:  "A rule without `to` and `from` matches every IP packet.",
 	keys: []key{
 		{name: "name", shape: nameShape, absent: "the rule's place, as #3",
-			doc: "What counters and events call the rule; no two rules of a direction share one.", example: "name: no-ping"},
+			doc: "What counters and events call the rule; no two rules of a direction share one, and none is called `default`.", example: "name: no-ping"},
 		{name: "action", required: true, shape: wordOf("allow", "drop", "reject", "continue"),
 			doc: "What happens to a packet that matches. `continue` counts it and goes on with the next rule.", example: "action: reject"},
 		{name: "events", shape: eventsShape, absent: "10/s for drop and reject, none for allow and continue",
@@ -185,7 +185,7 @@ func addressKeys(end string) []key {
 		{name: "addresses", shape: listOf(addressShape),
 			doc: "Addresses, prefixes and ranges a-b that the " + end + " is one of. Host bits set in a prefix are an error. A text that begins or ends with a colon needs quotes in YAML.", example: `addresses: [192.0.2.1, 10.0.0.0/8, 198.51.100.7-198.51.100.9, "fe80::/10"]`},
 		{name: "except", shape: listOf(addressShape),
-			doc: "Addresses that are taken out again: of `addresses` and `sets`, or of all addresses where neither is given.", example: "except: [10.0.0.53]"},
+			doc: "Addresses that are taken out again: of `addresses` and `sets`, or of all addresses where neither is given. Name addresses of both families then: one that names only IPv4 addresses leaves all of IPv6.", example: "except: [10.0.0.53]"},
 		{name: "sets", shape: listOf(nameShape),
 			doc: "Names of sets; the " + end + " is in one of them. Together with `addresses` it must be in both.", example: "sets: [threats]"},
 	}

@@ -102,7 +102,7 @@ type reader struct {
 // or nil if what follows would make no sense.
 func (r *reader) document(text []byte) *yaml.Node {
 	if len(text) > MaxFileBytes {
-		r.report(Pos{File: r.file}, Error, "the policy is larger than %d bytes; large sets belong in set files", MaxFileBytes)
+		r.report(Pos{File: r.file}, Error, "the policy is larger than %d MiB; large sets belong in set files", MaxFileBytes>>20)
 		return nil
 	}
 	if !r.checkCharacters(text) {
@@ -156,7 +156,7 @@ func (r *reader) checkCharacters(text []byte) bool {
 		case c == '\r' && (i+1 == len(text) || text[i+1] != '\n'):
 			message = "a carriage return without a newline"
 		case c < 0x20 && c != '\t' && c != '\n' && c != '\r', c >= 0x7f && c < 0xa0, c == 0xfffe, c == 0xffff:
-			message = fmt.Sprintf("the control character %U", c)
+			message = fmt.Sprintf("the control character %U, which text has no use for", c)
 		}
 		if message != "" {
 			r.report(Pos{r.file, line, 1 + utf8.RuneCount(text[start:i])}, Error, "%s", message)
@@ -209,7 +209,21 @@ func (r *reader) syntaxError(text []byte, err error) {
 	case bytes.Contains(content, []byte("::")):
 		message += `; an address that begins or ends with a colon needs quotes`
 	}
+	if m := strayAnchor.FindStringSubmatch(message); m != nil {
+		pos = r.find("*"+m[1], pos)
+		message = fmt.Sprintf("the alias *%s; the policy language has none, and a text that begins with * needs quotes", shorten(m[1]))
+	}
 	r.report(pos, Error, "%s", message)
+}
+
+// find is the first place of a word outside of comments, otherwise if there is none.
+func (r *reader) find(word string, otherwise Pos) Pos {
+	for i, line := range r.lines {
+		if before, _, ok := bytes.Cut(line, []byte(word)); ok && !bytes.Contains(before, []byte("#")) {
+			return Pos{r.file, i + 1, 1 + utf8.RuneCount(before)}
+		}
+	}
+	return otherwise
 }
 
 // lineReader hands out one line a Read and counts them.

@@ -89,6 +89,9 @@ func (r *reader) rule(n *yaml.Node, names map[string]*yaml.Node, coverage *icmpC
 		Pos:    r.pos(v.first()),
 		Action: action(r.word(v, ruleKeys, "action")),
 	}
+	if rule.Name == "default" {
+		r.errorAt(v.value["name"], "a rule cannot be called default: events call so what no rule decides")
+	}
 	if before, ok := names[rule.Name]; ok {
 		r.errorAt(v.value["name"], "duplicate rule name %q; the rule at line %d has it already", rule.Name, r.pos(before).Line)
 	} else if rule.Name != "" {

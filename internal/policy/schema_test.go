@@ -68,7 +68,7 @@ func TestSchemaAcceptsExamples(t *testing.T) {
 // it can see, and accepts whatever the reader accepts.
 func TestSchemaAndReaderAgree(t *testing.T) {
 	schema := compiledSchema(t)
-	for _, tt := range slices.Concat(keyProblems, typeProblems, valueProblems, matchProblems, setProblems) {
+	for _, tt := range slices.Concat(keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems) {
 		v, err := value(tt.text)
 		if err != nil {
 			if tt.schema {

@@ -89,7 +89,7 @@ func (r *reader) protocolList(v values) []Service {
 	for _, n := range v.list["protocols"] {
 		s, problem := parseProtocol(n.Value)
 		if problem != "" {
-			r.errorAt(n, "%s %s%s", quote(n.Value), problem, r.near(n.Value, protocolNames()))
+			r.errorAt(n, "%s %s%s", quote(n.Value), problem, cmp.Or(meantProtocol(n.Value), r.near(n.Value, protocolNames())))
 			continue
 		}
 		if extensionHeaders[s.Proto] {
@@ -106,7 +106,7 @@ func (r *reader) portList(v values) []Service {
 	for _, n := range v.list["ports"] {
 		s, problem := parsePorts(n.Value)
 		if problem != "" {
-			r.errorAt(n, "%s %s", quote(n.Value), problem)
+			r.errorAt(n, "%s %s%s", quote(n.Value), problem, meantPorts(n.Value))
 		}
 		out = append(out, s...)
 	}
@@ -119,7 +119,7 @@ func (r *reader) icmpList(v values) []Service {
 	for _, n := range v.list["icmp"] {
 		s, problem := parseICMP(n.Value)
 		if problem != "" {
-			r.errorAt(n, "%s %s%s", quote(n.Value), problem, r.near(n.Value, icmpNames()))
+			r.errorAt(n, "%s %s%s", quote(n.Value), problem, cmp.Or(meantICMP(n.Value), r.near(n.Value, icmpNames())))
 		}
 		out = append(out, s...)
 	}

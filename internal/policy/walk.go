@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -144,6 +145,8 @@ func (s *shape) hint(n *yaml.Node) string {
 		return fmt.Sprintf("; write [%s]", shorten(n.Value))
 	case s.kind == scalar && n.Kind == yaml.ScalarNode && s.like != nil && s.like.MatchString(n.Value):
 		return fmt.Sprintf("; write \"%s\" in quotes", n.Value)
+	case s.kind == scalar && s.boolean && n.Kind == yaml.ScalarNode:
+		return meantBoolean(n.Value)
 	case s.kind == scalar && n.Kind == yaml.MappingNode && s.what == addressShape.what:
 		return "; an address that begins or ends with a colon needs quotes"
 	}
@@ -198,7 +201,8 @@ func (r *reader) word(v values, o *object, name string) string {
 			return w
 		}
 	}
-	r.errorAt(n, "unknown %s %s%s", name, quote(n.Value), r.didYouMean(n.Value, words))
+	r.errorAt(n, "unknown %s %s%s", name, quote(n.Value),
+		cmp.Or(meantWord(n.Value, actionsElsewhere, words), r.didYouMean(n.Value, words)))
 	return ""
 }
 
