@@ -50,14 +50,22 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	flag.Parse()
-	// Most of a test's time is waiting for what must not come, so at
-	// least four at a time, where the processors are not emulated.
-	if _, vm := testutil.InVM(); !vm {
-		if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
-			panic(err)
-		}
-	}
+	runAtOnce()
 	os.Exit(m.Run())
+}
+
+// runAtOnce runs at least four tests at a time, for most of their time is
+// waiting for what must not come. Not where -parallel is given, nor where
+// processors are emulated.
+func runAtOnce() {
+	_, asIs := testutil.InVM()
+	flag.Visit(func(f *flag.Flag) { asIs = asIs || f.Name == "test.parallel" })
+	if asIs {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
 }
 
 // egate is the command, run in one namespace.
