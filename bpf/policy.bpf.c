@@ -126,7 +126,7 @@ static __always_inline void fallback(struct __sk_buff *skb, const volatile struc
 			d->reason = EGATE_REASON_DHCP;
 			return;
 		}
-		if (c->replies && is_reply(p, direction)) {
+		if (c->replies && is_reply(skb, p, direction)) {
 			d->reason = EGATE_REASON_REPLY;
 			return;
 		}

@@ -96,6 +96,10 @@ static __always_inline void report(struct __sk_buff *skb,
 
 	if (!rule || !rule->event_burst)
 		return;
+	/* what passes a default of drop or reject all the same must not use up the events of what does not */
+	if (d->rule == EGATE_NO_RULE && d->action == EGATE_ALLOW &&
+	    c->default_action != EGATE_ALLOW && rule->event_interval_ns)
+		return;
 
 	__u64 now_ns = bpf_ktime_get_ns();
 

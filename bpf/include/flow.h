@@ -133,7 +133,20 @@ static __always_inline int opened_by_other(const struct egate_flow_key *key, __u
 	return 1;
 }
 
-static __always_inline int is_reply(const struct packet *p, __u32 direction)
+/*
+ * Tells the reset that answers a SYN to a closed port: it acknowledges and has
+ * the sequence number 0 (RFC 9293, 3.10.7.1).
+ */
+static __always_inline int refuses_connection(struct __sk_buff *skb, const struct packet *p)
+{
+	__be32 sequence_be;
+
+	return p->proto == IPPROTO_TCP &&
+	       (p->tcp_flags & (TCP_RST | TCP_ACK)) == (TCP_RST | TCP_ACK) &&
+	       !copy(skb, p->l4 + 4, &sequence_be, sizeof(sequence_be)) && !sequence_be;
+}
+
+static __always_inline int is_reply(struct __sk_buff *skb, const struct packet *p, __u32 direction)
 {
 	struct egate_flow_key key;
 
@@ -143,7 +156,12 @@ static __always_inline int is_reply(const struct packet *p, __u32 direction)
 		return 0;
 	if (is_icmp(p) && !is_echo(p, 0))
 		return 0;
-	return opened_by_other(&key, direction);
+	if (!opened_by_other(&key, direction))
+		return 0;
+	/* never was a connection: SYNs to closed ports must not crowd out those that are */
+	if (refuses_connection(skb, p))
+		bpf_map_delete_elem(&flows, &key);
+	return 1;
 }
 
 /* Tells whether an ICMP error reaches to offset. */

@@ -8,6 +8,9 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
 	"egate/internal/compile"
 	"egate/internal/ipset"
 	"egate/internal/oracle"
@@ -83,7 +86,7 @@ func compareJudges(t *testing.T, g *oracle.Generator, p *policy.Policy, pairs in
 			if byTables := set.Lookup(&j.key, st); !sameResult(byTables, j.result) {
 				t.Fatalf("walk says %+v, tables %+v of %v", j.result, byTables, &j.key)
 			}
-			seen.remember(&j.key, j.result)
+			seen.remember(&j.key, j.frame, j.result)
 			want.count(&j)
 			bench.Run(t, j.frame, dir)
 			batched = append(batched, j)
@@ -322,7 +325,18 @@ func (m *memory) state(k *packet.Key, frame []byte, info packet.FrameInfo) table
 	return st
 }
 
-func (m *memory) remember(k *packet.Key, r tables.Result) {
+// refusesConnection tells a reset that answers a SYN to a closed port. Frames
+// of the generator have fixed sequence numbers, so a damaged one is needed.
+func refusesConnection(k *packet.Key, frame []byte) bool {
+	const refusal = packet.FlagRST | packet.FlagACK
+	if k.Proto != packet.ProtoTCP || k.TCPFlags&refusal != refusal {
+		return false
+	}
+	tcp := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeTCP)
+	return tcp != nil && tcp.(*layers.TCP).Seq == 0
+}
+
+func (m *memory) remember(k *packet.Key, frame []byte, r tables.Result) {
 	if !k.IP || r.Reason == verdict.ReasonFragment {
 		return
 	}
@@ -331,6 +345,10 @@ func (m *memory) remember(k *packet.Key, r tables.Result) {
 	}
 	tracking := m.set.Chains[0].Track || m.set.Chains[1].Track
 	key, ok := m.flow(k)
+	if ok && r.Reason == verdict.ReasonReply && refusesConnection(k, frame) {
+		delete(m.openers, key)
+		return
+	}
 	if !ok || !tracking || r.Action != verdict.Allow && !m.set.Audit {
 		return
 	}
