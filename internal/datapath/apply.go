@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"egate/internal/tables"
@@ -159,9 +160,32 @@ func (a *application) look() (err error) {
 	return nil
 }
 
+// realtimeFile is there, and holds 1, on kernels built with PREEMPT_RT.
+const realtimeFile = "/sys/kernel/realtime"
+
+// refuseRealtime refuses kernels on which one run of a TC program can interrupt
+// another on the same processor: the record of a packet that the program keeps
+// per processor would be that of two. Errors wrap ErrUnsupported.
+func refuseRealtime(file string) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find out whether the kernel is a realtime one: %w", err)
+	}
+	if strings.TrimSpace(string(text)) == "1" {
+		return fmt.Errorf("this kernel is built with PREEMPT_RT, on which packets could be taken for one another: %w", ErrUnsupported)
+	}
+	return nil
+}
+
 // prepare makes what the gate needs beside the policy.
 func (a *application) prepare() (err error) {
 	g := a.gate
+	if err := refuseRealtime(realtimeFile); err != nil {
+		return err
+	}
 	if a.hook, err = chooseHook(a.options.Hook, a.before.current, a.interfaces[0].Index); err != nil {
 		return err
 	}

@@ -1,12 +1,15 @@
 package datapath
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"egate/internal/verdict"
 )
@@ -90,6 +93,8 @@ func chooseHook(want Hook, current *generation, ifindex int) (Hook, error) {
 	switch {
 	case err == nil:
 		return HookTCX, nil
+	case errors.Is(err, unix.ENODEV):
+		return 0, fmt.Errorf("choose hook: look at the first interface: %w", err)
 	case want == HookTCX:
 		return 0, fmt.Errorf("choose hook: this kernel has no TCX, which came with Linux 6.6: %w (%w)", ErrUnsupported, err)
 	}
@@ -111,26 +116,52 @@ func (g *gate) attach(hook Hook, place Place, interfaces []guarded) (warnings []
 		return nil, err
 	}
 	defer d.close()
+	gone := 0
 	for _, i := range interfaces {
-		for _, dir := range verdict.Directions {
-			if err := step("attach"); err != nil {
-				return nil, err
-			}
-			if hook == HookTCX {
-				err = g.attachTCX(d[dir], i, dir, place)
-			} else {
-				var warning string
-				warning, err = g.attachClsact(d[dir], i, dir, place)
-				if warning != "" {
-					warnings = append(warnings, warning)
-				}
-			}
-			if err != nil {
-				return nil, explain(fmt.Errorf("attach to %s of %s: %w", dir, i.Name, err))
-			}
+		more, err := g.attachInterface(d, hook, place, i)
+		warnings = append(warnings, more...)
+		switch {
+		case err != nil && hasVanished(i.Index):
+			// Interfaces of containers come and go; nothing leaves by one that is gone.
+			gone++
+			warnings = append(warnings, fmt.Sprintf("interface %s has gone in the meantime", i.Name))
+		case err != nil:
+			return nil, err
+		}
+	}
+	if gone == len(interfaces) {
+		return nil, fmt.Errorf("attach: every interface that the policy names has gone in the meantime: %w", ErrNoInterface)
+	}
+	return warnings, nil
+}
+
+// attachInterface attaches to both directions of one interface.
+func (g *gate) attachInterface(d dispatchers, hook Hook, place Place, i guarded) (warnings []string, err error) {
+	for _, dir := range verdict.Directions {
+		if err := step("attach"); err != nil {
+			return nil, err
+		}
+		var warning string
+		if hook == HookTCX {
+			err = g.attachTCX(d[dir], i, dir, place)
+		} else {
+			warning, err = g.attachClsact(d[dir], i, dir, place)
+		}
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+		if err != nil {
+			return warnings, explain(fmt.Errorf("attach to %s of %s: %w", dir, i.Name, err))
 		}
 	}
 	return warnings, nil
+}
+
+// hasVanished tells whether no interface of this network namespace has the index.
+func hasVanished(ifindex int) bool {
+	_, err := netlink.LinkByIndex(ifindex)
+	var notFound netlink.LinkNotFoundError
+	return errors.As(err, &notFound)
 }
 
 // detach takes the dispatchers off every interface for which unwanted holds.

@@ -95,7 +95,7 @@ func inMountNamespaceOfInit(f func() error) error {
 		return f()
 	}
 	if err != nil {
-		return fmt.Errorf("find the mount namespace of process 1, for pins in a bpffs of this one would vanish with it: %w: %w", err, ErrPermission)
+		return fmt.Errorf("find the mount namespace of process 1, for pins in a bpffs of this one would vanish with it; mount one yourself (mount -t bpf bpf /sys/fs/bpf): %w: %w", err, ErrPermission)
 	}
 	// setns refuses a thread that shares its root with others, and a thread that
 	// has moved must not run anything else: it is never unlocked, so it dies

@@ -141,20 +141,29 @@ func requirePrivilege() error {
 		return fmt.Errorf("read own capabilities: %w", err)
 	}
 	has := func(c uint) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
-	if has(unix.CAP_SYS_ADMIN) && has(unix.CAP_NET_ADMIN) || has(unix.CAP_BPF) && has(unix.CAP_NET_ADMIN) {
+	if has(unix.CAP_NET_ADMIN) && (has(unix.CAP_SYS_ADMIN) || has(unix.CAP_BPF) && has(unix.CAP_PERFMON)) {
 		return nil
 	}
-	return fmt.Errorf("needs root, or CAP_BPF and CAP_NET_ADMIN: %w", ErrPermission)
+	return fmt.Errorf("needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: %w", ErrPermission)
 }
 
 // explain marks errors of missing privilege, so that callers need not know
 // which call of the kernel's said so.
 func explain(err error) error {
 	if (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) && !errors.Is(err, ErrPermission) {
-		return fmt.Errorf("%w: needs root, or CAP_BPF and CAP_NET_ADMIN: %w", err, ErrPermission)
+		return &permissionError{err}
 	}
 	return err
 }
+
+// permissionError is an error of missing privilege, with what would help.
+type permissionError struct{ cause error }
+
+func (e *permissionError) Error() string {
+	return e.cause.Error() + ": needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+}
+
+func (e *permissionError) Unwrap() []error { return []error{e.cause, ErrPermission} }
 
 // step is called before each step of a change with the step's name. Tests set
 // it to make steps fail and to stop between them.

@@ -70,6 +70,7 @@ func withHooks(t *testing.T, f func(t *testing.T, hook Hook)) {
 
 func requireTCX(t testing.TB) {
 	t.Helper()
+	testutil.RequireRoot(t)
 	_, err := link.QueryPrograms(link.QueryOptions{Target: 1, Attach: ebpf.AttachTCXEgress})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
 		t.Skip("needs TCX (Linux 6.6)")

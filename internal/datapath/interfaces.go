@@ -46,13 +46,20 @@ func resolveInterfaces(patterns []string) (found []guarded, warnings []string, e
 			return nil, nil, err
 		}
 		if len(matches) == 0 {
-			warnings = append(warnings, fmt.Sprintf("no interface matches %q at present", pattern))
+			what := fmt.Sprintf("no interface matches %q at present", pattern)
+			if pattern == defaultPattern {
+				what = "no interface carries a default route at present"
+			}
+			warnings = append(warnings, what)
 		}
 		for _, l := range matches {
 			wanted[l.Attrs().Index] = l
 		}
 	}
 	if len(wanted) == 0 {
+		if len(patterns) == 1 && patterns[0] == defaultPattern {
+			return nil, nil, fmt.Errorf("find interfaces: none carries a default route; name them in the policy; this network namespace has %s: %w", linkNames(links), ErrNoInterface)
+		}
 		return nil, nil, fmt.Errorf("find interfaces: none matches %s; this network namespace has %s: %w",
 			quoteList(patterns), linkNames(links), ErrNoInterface)
 	}

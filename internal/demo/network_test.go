@@ -44,13 +44,16 @@ func TestRawPingWorksWhereNoPingIsInstalled(t *testing.T) {
 		if to == outside4.Addr().Next() {
 			want = rejected // nobody has this address: the kernel says so, or nothing comes
 		}
+		// A request can be lost while a busy machine still finds the neighbour.
 		var got outcome
-		err := n.inside.run(func() (err error) {
-			got, err = rawPing(context.Background(), to)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
+		for tries := 0; tries < 5 && (tries == 0 || want == passed && got != passed); tries++ {
+			err := n.inside.run(func() (err error) {
+				got, err = rawPing(context.Background(), to)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 		if want == passed && got != passed || want != passed && got == passed {
 			t.Errorf("rawPing(%v) = %v", to, got)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"egate/internal/datapath"
 	"egate/internal/testutil"
@@ -86,6 +87,20 @@ func (c counts) String() string {
 		lines = append(lines, fmt.Sprintf("%s: %d", key, c[key]))
 	}
 	return strings.Join(lines, "\n  ")
+}
+
+// steadyStatus reads a status while segments that the gate drops are sent again
+// and again: counters are read one after the other, so only two readings that
+// are the same are known to be of one moment.
+func (e *egate) steadyStatus() (s *datapath.Status) {
+	e.t.Helper()
+	s = e.status("host")
+	eventually(e.t, 10*time.Second, "two statuses with the same counters", func() bool {
+		before := s
+		s = e.status("host")
+		return maps.Equal(countersOf(before), countersOf(s))
+	})
+	return s
 }
 
 // checkSums: every judged packet is counted once for a rule or the default,

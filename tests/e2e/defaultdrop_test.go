@@ -86,7 +86,7 @@ func TestDefaultDrop(t *testing.T) {
 			ping(1).check(t, p.client.Netns, to, silent)
 			echo(7, 100).check(t, p.client.Netns, to, silent)
 		}
-		s := e.status("host")
+		s := e.steadyStatus()
 		got := countersOf(s)
 		// The SYN-ACK is sent again each second; nobody waits for that, but one
 		// could come. The echo reply and the datagram are 1 each.
@@ -175,7 +175,7 @@ func TestConnectionsBeforeApply(t *testing.T) {
 			t.Errorf("%s %s, want that it %s", c.what, got, c.want)
 		}
 	}
-	s := e.status("host")
+	s := e.steadyStatus()
 	got := countersOf(s)
 	// 4 connections of peers: each has the echo of 10 bytes, and may have an
 	// acknowledgment before it. 4 connections and 4 flows of the host: a segment

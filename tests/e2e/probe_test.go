@@ -29,10 +29,10 @@ const (
 	// wait is how long a probe waits for an answer. It is shorter than the
 	// second after which TCP sends its SYN again, so a probe that is dropped
 	// is exactly one packet.
-	wait = 700 * time.Millisecond
+	wait = 450 * time.Millisecond
 	// soon is the time in which a rejected program must know it, on a machine
 	// that does much else: too short to have waited for anything.
-	soon = 500 * time.Millisecond
+	soon = 400 * time.Millisecond
 	// atOnce is the time in which it knows it if the machine is free for it.
 	atOnce = 50 * time.Millisecond
 )
