@@ -167,3 +167,22 @@ func TestNarrowerPolicyLetsInterfacesGo(t *testing.T) {
 		}
 	})
 }
+
+// TestStatusNamesInterfacesThatCameLater: what the policy means and does not
+// guard is said, until the next apply guards it.
+func TestStatusNamesInterfacesThatCameLater(t *testing.T) {
+	w := newWorld(t, HookAuto)
+	policy := strings.Replace(onlyPorts(1000), "interfaces: [eth0]", `interfaces: [eth0, "eth*"]`, 1)
+	w.apply(policy)
+	if s := w.status(); len(s.Problems) != 0 || s.State != Enforcing {
+		t.Fatalf("before: %v, %q", s.State, s.Problems)
+	}
+	w.inside.Exec("ip", "link", "add", "eth9", "type", "veth", "peer", "name", "other0")
+	if s := w.status(); len(s.Problems) != 1 || !strings.Contains(s.Problems[0], `interface eth9 matches "eth*" and is not guarded`) || s.State != Broken {
+		t.Errorf("with a new interface: %v, %q", s.State, s.Problems)
+	}
+	w.apply(policy)
+	if s := w.status(); len(s.Problems) != 0 || len(s.Interfaces) != 2 {
+		t.Errorf("after another apply: %q, %d interfaces", s.Problems, len(s.Interfaces))
+	}
+}

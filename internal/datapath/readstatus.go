@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 
 	"egate/internal/verdict"
 )
@@ -224,12 +225,34 @@ func (s *Status) readHooks(g *gate, shown *generation) error {
 				return err
 			}
 		}
-		return nil
+		return s.findUnguarded(shown.meta, links)
 	})
 	if err == nil && !ran {
 		s.Problems = append(s.Problems, fmt.Sprintf("network namespace net:[%d] is gone, or belongs to no process that can be seen from here", s.Netns))
 	}
 	return err
+}
+
+// findUnguarded names the interfaces that the policy means and that came, or
+// came to carry a default route, after it was applied.
+func (s *Status) findUnguarded(m *meta, links []netlink.Link) error {
+	guarded := map[int]bool{}
+	for _, i := range m.Interfaces {
+		guarded[i.Index] = true
+	}
+	for _, pattern := range m.Patterns {
+		matches, err := matchLinks(pattern, links)
+		if err != nil {
+			return err
+		}
+		for _, l := range matches {
+			if a := l.Attrs(); !guarded[a.Index] {
+				guarded[a.Index] = true // once is enough
+				s.Problems = append(s.Problems, fmt.Sprintf("interface %s matches %q and is not guarded: it came after the policy; apply the policy again", a.Name, pattern))
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Status) readInterface(i *InterfaceStatus, names map[int]string, owners map[ebpf.ProgramID]string) error {
