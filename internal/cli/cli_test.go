@@ -251,6 +251,7 @@ func TestBashCompletesByItself(t *testing.T) {
 		t.Skip("bash is not installed")
 	}
 	c := exec.Command(bash, "--norc", "--noprofile")
+	c.Env = append(os.Environ(), "LC_ALL=C") // or it warns of a locale that is not installed
 	c.Stdin = strings.NewReader(run(t, nil, "completion", "bash").stdout + `
 egate() { [ "$*" = "__complete off --g" ] && printf '%s\n' --gate :4; }
 COMP_WORDS=(egate off --g) COMP_CWORD=2

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"egate/internal/datapath"
+	"egate/internal/testutil"
 )
 
 // TestConfirm: a policy on trial goes by itself. No process of egate runs when
@@ -14,7 +15,7 @@ func TestConfirm(t *testing.T) {
 	p := newPair(t)
 	serveEcho(t, p.server.Netns, 7)
 	e := newEgate(t, p.client.Netns)
-	const trial = 5 * time.Second // the shortest that apply takes
+	trial := shortTrial()
 	state := func(want datapath.State, policy string) *datapath.Status {
 		t.Helper()
 		s := e.status("host")
@@ -60,13 +61,22 @@ func TestConfirm(t *testing.T) {
 	try(passes)
 }
 
+// shortTrial is the shortest confirmation that apply takes, or in a guest of
+// tests/vm one that it is quick enough for.
+func shortTrial() time.Duration {
+	if _, vm := testutil.InVM(); vm {
+		return 20 * time.Second
+	}
+	return 5 * time.Second
+}
+
 // TestConfirmFirst: without a policy before, the one on trial leaves nothing
 // in force.
 func TestConfirmFirst(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	e := newEgate(t, p.client.Netns)
-	e.apply(policyFor("veth0", egress("reject")), "--confirm", "5s")
+	e.apply(policyFor("veth0", egress("reject")), "--confirm", shortTrial().String())
 	deadline := deadlineOf(t, e.status("host"))
 	for _, to := range p.serverAddr() {
 		ping(1).check(t, p.client.Netns, to, refused)

@@ -93,8 +93,9 @@ func TestDefaultDrop(t *testing.T) {
 		if n := got["egress default dropped"]; n < 6 || n > 8 || n != got["egress: default"] {
 			t.Errorf("dropped %d packets, want 6 to 8; all counters:\n  %s", n, got)
 		}
-		if n := got["ingress default allowed"]; n != 6 {
-			t.Errorf("%d packets came in, want a SYN, an echo request and a datagram of each family", n)
+		// Of each family an echo request, a datagram, and a SYN or two of a busy machine.
+		if n := got["ingress default allowed"]; n < 6 || n > 8 {
+			t.Errorf("%d packets came in, want 6 to 8", n)
 		}
 		checkSums(t, s)
 	})

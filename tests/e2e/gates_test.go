@@ -46,7 +46,7 @@ func TestGates(t *testing.T) {
 	try(
 		attempt{ping(1), passes},
 		attempt{echo(7, 100), passes},
-		attempt{connect(53), silent},   // "outer" drops it
+		attempt{echo(53, 100), silent}, // "outer" drops it
 		attempt{connect(8080), silent}, // "inner" drops it
 		attempt{connect(80), refused},  // "outer" rejects it, and its answer gets past "inner"
 		attempt{connect(25), refused},  // "inner" rejects it

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -67,6 +68,9 @@ func settle(t *testing.T, ends ...testutil.Link) {
 				t.Fatal(err)
 			}
 			all, err := h.AddrList(link, netlink.FAMILY_V6)
+			if errors.Is(err, netlink.ErrDumpInterrupted) {
+				return false // addresses changed meanwhile; eventually asks again
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

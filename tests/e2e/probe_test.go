@@ -27,12 +27,13 @@ const (
 
 const (
 	// wait is how long a probe waits for an answer. It is shorter than the
-	// second after which TCP sends its SYN again, so a probe that is dropped
-	// is exactly one packet.
+	// second after which TCP sends its SYN again, so a probe that is dropped is
+	// one packet, unless the machine is very busy: see repeatedSYNs.
 	wait = 450 * time.Millisecond
 	// soon is the time in which a rejected program must know it, on a machine
-	// that does much else: too short to have waited for anything.
-	soon = 400 * time.Millisecond
+	// that does much else: shorter than the second that a connect() takes to
+	// believe an ICMP error.
+	soon = 900 * time.Millisecond
 	// atOnce is the time in which it knows it if the machine is free for it.
 	atOnce = 50 * time.Millisecond
 )
@@ -48,7 +49,9 @@ type probe struct {
 // slow for that, so there only the error is wanted.
 func (p probe) check(t *testing.T, from *testutil.Netns, to netip.Addr, want outcome) {
 	t.Helper()
-	got, took := p.try(t, from, to)
+	var got outcome
+	var took time.Duration
+	noteRepeatedSYNs(t, from, func() { got, took = p.try(t, from, to) })
 	if got != want {
 		t.Errorf("%s to %v %s after %v, want that it %s", p.name, to, got, took, want)
 	}

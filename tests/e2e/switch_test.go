@@ -72,7 +72,7 @@ func TestSwitchUnderTraffic(t *testing.T) {
 	t.Parallel()
 	switches := 1000
 	if _, vm := testutil.InVM(); vm {
-		switches = 50
+		switches = 20
 	}
 	p := newPair(t)
 	e := newEgate(t, p.client.Netns)
