@@ -23,7 +23,7 @@ func TestRejectedAtOnce(t *testing.T) {
 		for _, to := range p.serverAddr() {
 			best := time.Hour
 			for tries := 0; tries < 10 && best > limit; tries++ {
-				got, took := probe.try(t, p.client.Netns, to)
+				got, took := probe.try(t, p.client.Netns, to, testutil.Patience(longWait))
 				if got != refused {
 					t.Fatalf("%s to %v %s after %v", probe.name, to, got, took)
 				}

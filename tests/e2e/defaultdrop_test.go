@@ -104,12 +104,12 @@ func TestDefaultDrop(t *testing.T) {
 // closedPort sends a datagram that is answered with "port unreachable".
 func closedPort(t *testing.T, from *testutil.Netns, to netip.AddrPort) {
 	t.Helper()
-	c, err := dial(from, "udp", to)
+	c, err := dial(from, "udp", to, wait)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := exchange(c, 10); !errors.Is(err, syscall.ECONNREFUSED) {
+	if err := exchange(c, 10, testutil.Patience(longWait)); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("datagram to closed port %v: %v, want port unreachable", to, err)
 	}
 }
@@ -139,12 +139,12 @@ func TestConnectionsBeforeApply(t *testing.T) {
 	}
 	var all []conversation
 	open := func(from *testutil.Netns, network string, to netip.AddrPort, what string, want outcome) {
-		c, err := dial(from, network, to)
+		c, err := dial(from, network, to, testutil.Patience(longWait))
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		t.Cleanup(func() { c.Close() })
-		if err := exchange(c, 10); err != nil {
+		if err := exchange(c, 10, testutil.Patience(longWait)); err != nil {
 			t.Fatalf("%s, before: %v", what, err)
 		}
 		all = append(all, conversation{c, what + " to " + to.String(), want})
@@ -172,7 +172,11 @@ func TestConnectionsBeforeApply(t *testing.T) {
 	before := readWire(t, p.server)
 	e.apply(policyFor("veth0", egress("drop")))
 	for _, c := range all {
-		if got := outcomeOf(exchange(c, 10)); got != c.want {
+		limit := wait
+		if c.want != silent {
+			limit = testutil.Patience(longWait)
+		}
+		if got := outcomeOf(exchange(c, 10, limit)); got != c.want {
 			t.Errorf("%s %s, want that it %s", c.what, got, c.want)
 		}
 	}
@@ -206,7 +210,7 @@ func TestUDPAcrossSwitch(t *testing.T) {
 	var flows []flow
 	buf := make([]byte, 64)
 	for _, to := range p.clientAddr() {
-		c, err := dial(p.server.Netns, "udp", netip.AddrPortFrom(to, 5000))
+		c, err := dial(p.server.Netns, "udp", netip.AddrPortFrom(to, 5000), wait)
 		if err != nil {
 			t.Fatal(err)
 		}

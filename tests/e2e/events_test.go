@@ -144,7 +144,7 @@ func TestEventLoss(t *testing.T) {
 // burst sends datagrams that the gate drops.
 func burst(t *testing.T, from *testutil.Netns, to netip.AddrPort, count int) {
 	t.Helper()
-	c, err := dial(from, "udp", to)
+	c, err := dial(from, "udp", to, wait)
 	if err != nil {
 		t.Fatal(err)
 	}

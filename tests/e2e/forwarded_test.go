@@ -117,7 +117,7 @@ func newCountingSink(t *testing.T, in *testutil.Netns, port uint16) *countingSin
 // server has them all.
 func (s *countingSink) sendAll(t *testing.T, from *testutil.Netns, to netip.AddrPort, size int) {
 	t.Helper()
-	c, err := dial(from, "tcp", to)
+	c, err := dial(from, "tcp", to, testutil.Patience(longWait))
 	if err != nil {
 		t.Fatalf("connect to %v: %v", to, err)
 	}
