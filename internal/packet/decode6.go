@@ -20,7 +20,9 @@ const (
 	extShim6       = 140
 )
 
-func isExtension(next uint8) bool {
+// IsExtension tells whether a protocol number is that of an extension header,
+// which the reader reads past: no packet has it as its protocol.
+func IsExtension(next uint8) bool {
 	switch next {
 	case extHopByHop, extRouting, extFragment, extAH, extDestination, extMobility, extHIP, extShim6:
 		return true
@@ -61,7 +63,7 @@ func (r *reader) readIPv6() {
 // false where that is not readable.
 func (r *reader) readExtensions(next uint8, off int) (transport int, ok bool) {
 	k := &r.key
-	for count := 0; isExtension(next); count++ {
+	for count := 0; IsExtension(next); count++ {
 		if count == MaxExtensionHeaders {
 			r.problem(verdict.ReasonExtensionDepth)
 			return 0, false
@@ -92,7 +94,7 @@ func (r *reader) readExtensions(next uint8, off int) (transport int, ok bool) {
 // setProto notes the protocol of a packet, unless it is an extension header:
 // then what stands behind that is not known.
 func (r *reader) setProto(proto uint8) {
-	if !isExtension(proto) {
+	if !IsExtension(proto) {
 		r.key.Proto = proto
 		r.key.Have |= HaveProto
 	}

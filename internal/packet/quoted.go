@@ -77,7 +77,7 @@ func (r *reader) quotedIPv4(at int, q *QuotedFlow) (behind int, ok bool) {
 }
 
 func (r *reader) quotedIPv6(at int, q *QuotedFlow) (behind int, ok bool) {
-	if !r.within(at, 40) || r.data[at]>>4 != 6 || isExtension(r.data[at+6]) {
+	if !r.within(at, 40) || r.data[at]>>4 != 6 || IsExtension(r.data[at+6]) {
 		return 0, false
 	}
 	q.Proto, q.Src, q.Dst = r.data[at+6], addr6(r.data[at+8:]), addr6(r.data[at+24:])

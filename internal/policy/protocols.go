@@ -30,10 +30,6 @@ func protocolNames() []string {
 	return out
 }
 
-// extensionHeaders are protocol numbers that the packet reader reads past in
-// IPv6: no IPv6 packet has them as its protocol.
-var extensionHeaders = [256]bool{0: true, 43: true, 44: true, 51: true, 60: true, 135: true, 139: true, 140: true}
-
 // none stands for a family that has no such message.
 const (
 	none    = -1

@@ -92,7 +92,7 @@ func (r *reader) protocolList(v values) []Service {
 			r.errorAt(n, "%s %s%s", quote(n.Value), problem, cmp.Or(meantProtocol(n.Value), r.near(n.Value, protocolNames())))
 			continue
 		}
-		if extensionHeaders[s.Proto] {
+		if packet.IsExtension(s.Proto) {
 			r.warnAt(n, "%s is an extension header, which egate reads past: no packet matches it", n.Value)
 		}
 		out = append(out, s)
