@@ -91,14 +91,8 @@ func PrefixRanges(p netip.Prefix) []Range {
 	if p.Addr().Is4() {
 		n += 96
 	}
-	return appendPrefix(nil, FromNetip(p.Addr()), n)
-}
-
-// appendPrefix appends the ranges of the prefix of n bits, counted in the
-// 128-bit space, that a lies in.
-func appendPrefix(dst []Range, a Addr, n int) []Range {
-	mask := prefixMask(n)
-	return appendRange(dst, Addr{a.Hi & mask.Hi, a.Lo & mask.Lo}, Addr{a.Hi | ^mask.Hi, a.Lo | ^mask.Lo})
+	a, mask := FromNetip(p.Addr()), prefixMask(n)
+	return appendRange(nil, Addr{a.Hi & mask.Hi, a.Lo & mask.Lo}, Addr{a.Hi | ^mask.Hi, a.Lo | ^mask.Lo})
 }
 
 // prefixMask has the first n bits set.
@@ -131,7 +125,23 @@ type Set struct {
 // sorts them in place and keeps the slice: the caller gives it away. A range
 // must not hold addresses of both families; those of this package never do.
 func New(ranges []Range) *Set {
-	sortRanges(ranges)
+	if !slices.IsSortedFunc(ranges, byFirst) {
+		v4 := make([]range4, 0, len(ranges))
+		v6 := ranges[:0]
+		for _, r := range ranges {
+			if r.First.Is4() {
+				v4 = append(v4, pack4(r))
+			} else {
+				v6 = append(v6, r)
+			}
+		}
+		ranges = joinSorted(v6, v4)
+	}
+	return &Set{merge(ranges)}
+}
+
+// merge joins ranges that overlap or touch, in place. They are sorted by First.
+func merge(ranges []Range) []Range {
 	out := ranges[:0]
 	for _, r := range ranges {
 		if n := len(out); n > 0 && (!out[n-1].Last.Less(r.First) || out[n-1].Last.Next() == r.First && sameFamily(out[n-1].Last, r.First)) {
@@ -142,32 +152,7 @@ func New(ranges []Range) *Set {
 		}
 		out = append(out, r)
 	}
-	return &Set{out}
-}
-
-// sortRanges sorts by the first address. IPv4 ranges, most of any large list,
-// are sorted as numbers of 64 bits, in half the time.
-func sortRanges(ranges []Range) {
-	byFirst := func(a, b Range) int { return a.First.Compare(b.First) }
-	if slices.IsSortedFunc(ranges, byFirst) {
-		return
-	}
-	v4 := make([]uint64, 0, len(ranges))
-	v6 := ranges[:0]
-	for _, r := range ranges {
-		if r.First.Is4() {
-			v4 = append(v4, uint64(r.First.V4())<<32|uint64(r.Last.V4()))
-		} else {
-			v6 = append(v6, r)
-		}
-	}
-	slices.Sort(v4)
-	slices.SortFunc(v6, byFirst)
-	below := sort.Search(len(v6), func(i int) bool { return !v6[i].First.Less(first4) })
-	copy(ranges[below+len(v4):], v6[below:])
-	for i, r := range v4 {
-		ranges[below+i] = Range{From4(uint32(r >> 32)), From4(uint32(r))}
-	}
+	return out
 }
 
 // sameFamily keeps IPv4 and IPv6 ranges apart even where their numbers meet.
@@ -200,7 +185,7 @@ func (s *Set) Contains(a Addr) bool {
 
 // Union is what is in either.
 func (s *Set) Union(o *Set) *Set {
-	return New(append(slices.Clone(s.ranges), o.ranges...))
+	return New(slices.Concat(s.ranges, o.ranges))
 }
 
 // Intersect is what is in both.

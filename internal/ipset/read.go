@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"unicode/utf8"
 )
 
@@ -34,17 +35,24 @@ func (e LineError) Error() string {
 
 // ReadSet reads a set file: one element (see AppendElement) a line, '#'
 // comments, blank lines, spaces and CRLF as they may. It reads r to its end
-// without holding the text, and file names it in errors. The set is nil if
-// there are errors; the first 20 are given, and then how many more there are.
+// without holding the text, and file names it in errors. If r has a Stat method
+// as *os.File does, a file that changes meanwhile is an error: half of a list
+// that is being written must not pass for the list. The set is nil if there are
+// errors; the first 20 are given, and then how many more there are.
 func ReadSet(r io.Reader, file string) (*Set, []LineError) {
 	s := setReader{file: file}
+	before, err := stat(r)
+	if err != nil {
+		s.fail(fmt.Sprintf("read the file: %v", err))
+		return nil, s.errs
+	}
 	limited := &io.LimitedReader{R: r, N: MaxFileBytes + 1}
 	in := bufio.NewReaderSize(limited, MaxLineBytes)
 	for {
 		line, err := in.ReadSlice('\n')
 		s.line++
-		s.add(line, errors.Is(err, bufio.ErrBufferFull))
-		for errors.Is(err, bufio.ErrBufferFull) {
+		s.add(line, err == bufio.ErrBufferFull)
+		for err == bufio.ErrBufferFull {
 			_, err = in.ReadSlice('\n')
 		}
 		switch {
@@ -56,6 +64,8 @@ func ReadSet(r io.Reader, file string) (*Set, []LineError) {
 			continue
 		case !errors.Is(err, io.EOF):
 			s.fail(fmt.Sprintf("read the file: %v", err))
+		default:
+			s.checkUnchanged(r, before)
 		}
 		break
 	}
@@ -65,7 +75,15 @@ func ReadSet(r io.Reader, file string) (*Set, []LineError) {
 	if len(s.errs) > 0 {
 		return nil, s.errs
 	}
-	return New(s.ranges), nil
+	return &Set{merge(joinSorted(s.v6, s.v4))}, nil
+}
+
+// stat is what r tells of the file it reads, nil if it tells nothing.
+func stat(r io.Reader) (fs.FileInfo, error) {
+	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
+		return f.Stat()
+	}
+	return nil, nil
 }
 
 // setReader is the state of ReadSet.
@@ -73,16 +91,37 @@ type setReader struct {
 	file     string
 	line     int
 	entries  int
-	ranges   []Range
+	v4       []range4
+	v6       []Range
 	errs     []LineError
 	more     int // errors past maxLineErrors
 	moreLine int // where the first of them is
+}
+
+// checkUnchanged reports a file that is not what it was before it was read.
+func (s *setReader) checkUnchanged(r io.Reader, before fs.FileInfo) {
+	switch after, err := stat(r); {
+	case err != nil:
+		s.fail(fmt.Sprintf("read the file: %v", err))
+	case before != nil && (after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime())):
+		s.fail("the file was changed while it was read; put a new list in its place by renaming it")
+	}
 }
 
 var byteOrderMark = []byte("\ufeff")
 
 // add reads one line; cut tells that it is only the beginning of one.
 func (s *setReader) add(line []byte, cut bool) {
+	if r, ok := scanLine4(line); ok && !cut {
+		s.entries++
+		s.v4 = append(makeRoom(s.v4), r)
+		return
+	}
+	s.addElement(line, cut)
+}
+
+// addElement reads a line of any form.
+func (s *setReader) addElement(line []byte, cut bool) {
 	text := line
 	if s.line == 1 {
 		text = bytes.TrimPrefix(text, byteOrderMark)
@@ -98,10 +137,26 @@ func (s *setReader) add(line []byte, cut bool) {
 		return
 	}
 	s.entries++
-	var err error
-	if s.ranges, err = AppendElement(s.ranges, text); err != nil {
+	switch r, err := scanElement(text); {
+	case err != nil:
 		s.report(line, text, err)
+	case r.First.Is4():
+		s.v4 = append(makeRoom(s.v4), pack4(r))
+	default:
+		s.v6 = appendRange(makeRoom(s.v6), r.First, r.Last)
 	}
+}
+
+// makeRoom doubles a slice that is full. append alone lets large slices grow
+// by a quarter, so that a large list is copied five times over; and
+// slices.Grow writes zeros to memory that may never be needed.
+func makeRoom[T any](s []T) []T {
+	if len(s) < cap(s) {
+		return s
+	}
+	larger := make([]T, len(s), max(2*len(s), 1<<10))
+	copy(larger, s)
+	return larger
 }
 
 // trim cuts spaces, tabs and line ends off both ends.

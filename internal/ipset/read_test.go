@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 func TestReadSet(t *testing.T) {
@@ -114,6 +117,119 @@ func TestReadSetKeepsTheReadersError(t *testing.T) {
 	r := io.MultiReader(strings.NewReader("10.0.0.1\n10.0."), iotest.ErrReader(errors.New("input/output error")))
 	set, errs := ReadSet(r, "f.txt")
 	if set != nil || len(errs) == 0 || errs[len(errs)-1].Error() != "f.txt: read the file: input/output error" {
+		t.Errorf("set %v, errors %v", set, errs)
+	}
+}
+
+func TestReadSetLongLinesAndGarbage(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	garbage := make([]byte, 1<<20)
+	for i := range garbage {
+		garbage[i] = byte(rng.Uint32())
+	}
+	for name, tt := range map[string]struct {
+		file []byte
+		want string // of the first error
+	}{
+		"10 MB without a newline":   {bytes.Repeat([]byte("1"), 10<<20), "f.txt:1:1: the line is longer than 65536 bytes"},
+		"10 MB before the next one": {append(bytes.Repeat([]byte("10.0.0.1,"), 10<<20/9), "\n10.0.0.1\n"...), "f.txt:1:1: the line is longer than 65536 bytes"},
+		"zeros":                     {make([]byte, 10<<20), "f.txt:1:1: the line is longer than 65536 bytes"},
+		"random bytes":              {garbage, "f.txt:1:1: "},
+	} {
+		set, errs := ReadSet(bytes.NewReader(tt.file), "f.txt")
+		if set != nil || len(errs) == 0 || len(errs) > 21 || !strings.HasPrefix(errs[0].Error(), tt.want) {
+			t.Errorf("%s: %d errors: %.300v", name, len(errs), errs)
+		}
+		for _, e := range errs {
+			if len(e.Message) > 500 {
+				t.Errorf("%s: a message of %d bytes", name, len(e.Message))
+			}
+		}
+	}
+}
+
+// meddling changes a file before a certain read of it.
+type meddling struct {
+	*os.File
+	reads  int
+	meddle func()
+}
+
+func (m *meddling) Read(p []byte) (int, error) {
+	if m.reads--; m.reads == 0 {
+		m.meddle()
+	}
+	return m.File.Read(p)
+}
+
+func TestReadSetOfChangingFiles(t *testing.T) {
+	content := bytes.Repeat([]byte("10.0.0.1\n"), 20_000) // several reads
+	const changed = "f.txt: the file was changed while it was read; put a new list in its place by renaming it"
+	for name, tt := range map[string]struct {
+		meddle func(path string) error
+		want   string // "" for none
+	}{
+		"left alone": {func(string) error { return nil }, ""},
+		"cut short":  {func(path string) error { return os.Truncate(path, 9000) }, changed},
+		"emptied":    {func(path string) error { return os.Truncate(path, 0) }, changed},
+		"growing": {func(path string) error {
+			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteString("10.0.0.2\n")
+			return err
+		}, changed},
+		"written anew": {func(path string) error {
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				return err
+			}
+			return os.Chtimes(path, time.Time{}, time.Now().Add(time.Second)) // whatever the clock's steps
+		}, changed},
+		"removed": {os.Remove, ""},
+		"replaced by renaming": {func(path string) error {
+			if err := os.WriteFile(path+".new", nil, 0o600); err != nil {
+				return err
+			}
+			return os.Rename(path+".new", path)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "f.txt")
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			set, errs := ReadSet(&meddling{f, 2, func() {
+				if err := tt.meddle(path); err != nil {
+					t.Fatal(err)
+				}
+			}}, "f.txt")
+			if tt.want == "" {
+				if len(errs) > 0 || set.IsEmpty() {
+					t.Errorf("errors %v", errs)
+				}
+				return
+			}
+			if set != nil || len(errs) == 0 || errs[len(errs)-1].Error() != tt.want {
+				t.Errorf("set %v, errors %v, want %s", set, errs, tt.want)
+			}
+		})
+	}
+}
+
+func TestReadSetOfADirectory(t *testing.T) {
+	f, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if set, errs := ReadSet(f, "f.txt"); set != nil || len(errs) != 1 || !strings.HasSuffix(errs[0].Error(), "is a directory") {
 		t.Errorf("set %v, errors %v", set, errs)
 	}
 }

@@ -11,39 +11,49 @@ import (
 // zones. A prefix with host bits set is an error that names the prefix meant.
 // Only an error allocates, apart from what dst needs to grow.
 func AppendElement(dst []Range, text []byte) ([]Range, error) {
+	r, err := scanElement(text)
+	if err != nil {
+		return dst, err
+	}
+	return appendRange(dst, r.First, r.Last), nil
+}
+
+// scanElement reads one element as the range from its first address to its
+// last one, with the IPv4 block in it if it begins outside of that.
+func scanElement(text []byte) (Range, error) {
 	first, n, problem := scanAddr(text)
 	if problem != "" {
-		return dst, elementError(text, problem)
+		return Range{}, elementError(text, problem)
 	}
 	if n == len(text) {
-		return append(dst, Range{first.addr, first.addr}), nil
+		return Range{first.addr, first.addr}, nil
 	}
 	switch text[n] {
 	case '/':
 		bits, problem := scanBits(text[n+1:], first.width)
 		if problem != "" {
-			return dst, elementError(text, problem)
+			return Range{}, elementError(text, problem)
 		}
 		mask := prefixMask(bits + 128 - first.width)
 		if first.addr.Hi&^mask.Hi|first.addr.Lo&^mask.Lo != 0 {
-			return dst, hostBitsError(text, first, bits)
+			return Range{}, hostBitsError(text, first, bits)
 		}
-		return appendPrefix(dst, first.addr, bits+128-first.width), nil
+		return Range{first.addr, Addr{first.addr.Hi | ^mask.Hi, first.addr.Lo | ^mask.Lo}}, nil
 	case '-':
 		last, m, problem := scanAddr(text[n+1:])
 		switch {
 		case problem != "":
-			return dst, elementError(text, "is a range whose end "+problem)
+			return Range{}, elementError(text, "is a range whose end "+problem)
 		case n+1+m != len(text):
-			return dst, elementError(text, unexpected(text[n+1+m]))
+			return Range{}, elementError(text, unexpected(text[n+1+m]))
 		case !sameFamily(first.addr, last.addr):
-			return dst, elementError(text, "is a range from one address family to the other")
+			return Range{}, elementError(text, "is a range from one address family to the other")
 		case last.addr.Less(first.addr):
-			return dst, elementError(text, "is a range that ends before it begins")
+			return Range{}, elementError(text, "is a range that ends before it begins")
 		}
-		return appendRange(dst, first.addr, last.addr), nil
+		return Range{first.addr, last.addr}, nil
 	}
-	return dst, elementError(text, unexpected(text[n]))
+	return Range{}, elementError(text, unexpected(text[n]))
 }
 
 // scanned is an address and how its text wrote it: width is 32 or 128.
@@ -75,17 +85,18 @@ const notAddress = "is not an address"
 func isHex(c byte) bool { return hexValue(c) < 16 }
 
 // hexValue gives 16 for what is not a hexadecimal digit.
-func hexValue(c byte) uint32 {
-	switch {
-	case c >= '0' && c <= '9':
-		return uint32(c - '0')
-	case c >= 'a' && c <= 'f':
-		return uint32(c-'a') + 10
-	case c >= 'A' && c <= 'F':
-		return uint32(c-'A') + 10
+func hexValue(c byte) uint32 { return uint32(hexValues[c]) }
+
+var hexValues = func() (values [256]uint8) {
+	for c := range values {
+		values[c] = 16
 	}
-	return 16
-}
+	for i := range uint8(16) {
+		values["0123456789abcdef"[i]] = i
+		values["0123456789ABCDEF"[i]] = i
+	}
+	return values
+}()
 
 // scan4 reads four decimal parts, without leading zeros.
 func scan4(text []byte) (a uint32, n int, problem string) {
