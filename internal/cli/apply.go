@@ -65,7 +65,10 @@ passes only if every gate on its way lets it.`,
 
 func (a *app) apply(path string, o *applyOptions) error {
 	begin := time.Now()
-	s, err := a.readSource(path)
+	line := a.startProgress()
+	defer line.stop()
+	s, err := a.readSource(path, line)
+	line.hide()
 	if err != nil {
 		return err
 	}
@@ -77,6 +80,7 @@ func (a *app) apply(path string, o *applyOptions) error {
 			return err
 		}
 	}
+	s.policy = nil // its sets may be large, and what is loaded now is the tables
 	applied, err := a.kernel.Apply(s.set, datapath.ApplyOptions{
 		Gate:         string(o.gate),
 		Source:       datapath.Source{Path: s.path, SHA256: s.sum},
@@ -84,7 +88,9 @@ func (a *app) apply(path string, o *applyOptions) error {
 		ReplaceState: o.replaceState,
 		Hook:         hooks[o.hook.value],
 		Place:        places[o.place.value],
+		Stage:        line.stage,
 	})
+	line.hide()
 	if err != nil {
 		return err
 	}
@@ -107,7 +113,7 @@ func (a *app) printApplied(s *source, applied *datapath.Applied, o *applyOptions
 		mode = "; mode audit: it counts, and lets everything pass"
 	}
 	fmt.Fprintln(a.stdout, table.Wrap(applied.Gate+": ", fmt.Sprintf("%s (%s) is in force on %s (%s), after %s%s",
-		policyTitle(s.policy.Name), rulesText(s.set), list(applied.Interfaces), applied.Hook, table.Duration(took), mode), a.width()))
+		policyTitle(s.set.Name), rulesText(s.set), list(applied.Interfaces), applied.Hook, table.Duration(took), mode), a.width()))
 	gate := flagFor(applied.Gate)
 	next := fmt.Sprintf("See what it does with \"egate status%s\", undo it with \"egate off%s\".", gate, gate)
 	if o.confirm > 0 {

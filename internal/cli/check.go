@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"egate/internal/cli/table"
-	"egate/internal/policy"
 	"egate/internal/tables"
 	"egate/internal/verdict"
 )
@@ -28,6 +27,7 @@ type CheckedChain struct {
 	Direction    string   `json:"direction"`
 	Default      string   `json:"default"`
 	Rules        int      `json:"rules"`
+	MergedTo     int      `json:"merged_to,omitempty"`     // how many are left where some were merged
 	PassesAnyway []string `json:"passes_anyway,omitempty"` // under a default that is not allow
 }
 
@@ -62,7 +62,7 @@ It needs no root, and looks at no interface.`,
 	format := addOutput(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show how large the compiled tables are")
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		s, err := a.readSource(args[0])
+		s, err := a.readWithProgress(args[0])
 		if err != nil {
 			return err
 		}
@@ -97,10 +97,14 @@ func checkReport(s *source, verbose bool) CheckReport {
 	r.Policy, r.Mode, r.Interfaces = s.policy.Name, modeName(s.policy.Audit), s.policy.Interfaces
 	for _, d := range verdict.Directions {
 		c := &s.policy.Chains[d]
-		r.Chains = append(r.Chains, CheckedChain{
+		checked := CheckedChain{
 			Direction: d.String(), Default: c.Default.String(), Rules: len(c.Rules),
 			PassesAnyway: s.policy.Exemptions(d),
-		})
+		}
+		if left := len(s.set.Chains[d].Rules); left < checked.Rules {
+			checked.MergedTo = left
+		}
+		r.Chains = append(r.Chains, checked)
 	}
 	if verbose {
 		size := s.set.Size()
@@ -121,7 +125,7 @@ func (a *app) printCheck(s *source, verbose bool) error {
 	fmt.Fprintln(a.stdout, table.Wrap("", fmt.Sprintf("%s: %s is good, with %s", s.name, policyTitle(s.policy.Name), rulesText(s.set)), width))
 	fmt.Fprintln(a.stdout, table.Wrap("  ", fmt.Sprintf("interfaces %s, mode %s", list(s.policy.Interfaces), modeName(s.policy.Audit)), width))
 	for _, d := range verdict.Directions {
-		a.printCheckedChain(s.policy, d, width)
+		a.printCheckedChain(s, d, width)
 	}
 	if !verbose {
 		return nil
@@ -129,10 +133,10 @@ func (a *app) printCheck(s *source, verbose bool) error {
 	return printSizes(a.stdout, s.set.Size(), width)
 }
 
-func (a *app) printCheckedChain(p *policy.Policy, d verdict.Direction, width int) {
-	c := &p.Chains[d]
-	fmt.Fprintf(a.stdout, "\n%v: %s, default %v\n", d, table.Plural(len(c.Rules), "rule"), c.Default)
-	anyway := p.Exemptions(d)
+func (a *app) printCheckedChain(s *source, d verdict.Direction, width int) {
+	c := &s.policy.Chains[d]
+	fmt.Fprintf(a.stdout, "\n%v: %s%s, default %v\n", d, table.Plural(len(c.Rules), "rule"), mergedText(&s.set.Chains[d]), c.Default)
+	anyway := s.policy.Exemptions(d)
 	if len(anyway) == 0 {
 		return
 	}

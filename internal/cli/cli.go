@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,6 +53,7 @@ type app struct {
 	version string
 
 	width    func() int // of the terminal that standard output is, 0 if it is none
+	patience time.Duration
 	kernel   kernel
 	sessions sessionFinder
 	probe    func() (*probe.Report, error)
@@ -60,14 +62,15 @@ type app struct {
 
 func newApp(p Process) *app {
 	a := &app{
-		stdin:   p.Stdin,
-		stdout:  &output{w: p.Stdout},
-		stderr:  p.Stderr,
-		env:     p.Env,
-		version: p.Version,
-		kernel:  realKernel,
-		routes:  realRoutes{},
-		probe:   probe.Run,
+		stdin:    p.Stdin,
+		stdout:   &output{w: p.Stdout},
+		stderr:   p.Stderr,
+		patience: progressPatience,
+		env:      p.Env,
+		version:  p.Version,
+		kernel:   realKernel,
+		routes:   realRoutes{},
+		probe:    probe.Run,
 	}
 	a.width = func() int { return terminalWidth(p.Stdout, p.Env) }
 	a.sessions = sessionFinder{proc: "/proc", env: p.Env, pid: os.Getpid()}

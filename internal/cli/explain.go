@@ -100,7 +100,7 @@ So capture one way, such as with "tcpdump -Q out".`,
 	o.direction = addChoice(c, "direction", "", "which way the capture's packets went", "egress", "ingress")
 	o.format = addOutput(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		s, err := a.readSource(args[0])
+		s, err := a.readWithProgress(args[0])
 		if err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ func (a *app) explainText(s *source, text string, o *explainOptions) error {
 
 // explain prints the whole way of one packet.
 func (a *app) explain(s *source, key *packet.Key, state tables.State, number int, format string) error {
-	trace := s.set.Trace(key, state)
+	trace := s.trace(key, state)
 	if format == "json" {
 		return a.printJSON(Explanation{Number: number, Packet: key.String(), Trace: trace})
 	}
@@ -172,7 +172,7 @@ func (a *app) explainCapture(s *source, o *explainOptions) error {
 			}
 			return errFound
 		}
-		trace := s.set.Trace(&key, state)
+		trace := s.trace(&key, state)
 		counts[trace.Result.Action]++
 		if o.format.value == "json" {
 			return a.printJSONLine(Explanation{Number: n, Packet: key.String(), Trace: trace})
@@ -202,6 +202,14 @@ func (a *app) explainCapture(s *source, o *explainOptions) error {
 		return fmt.Errorf("%s: it has %s, none with number %d", o.capture, table.Plural(seen, "packet"), o.number)
 	}
 	return nil
+}
+
+// trace judges a packet, and finds the rule of the file that a merged one
+// stands for.
+func (s *source) trace(key *packet.Key, state tables.State) tables.Trace {
+	t := s.set.Trace(key, state)
+	t.Locate(&s.set.Chains[key.Direction], s.policy.Chains[key.Direction].Rules, key)
+	return t
 }
 
 // openCapture opens a file, "-" for standard input.

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	"egate/internal/tables"
 )
 
 const goodPolicy = `version: 1
@@ -167,6 +170,57 @@ func TestExplainJSON(t *testing.T) {
 	}
 	if e.Verdict != "allow" || e.Trace.Rule == nil || e.Trace.Rule.Label != "web" || e.Packet != "tcp 10.0.0.5:40000 -> 192.0.2.1:443" {
 		t.Errorf("explanation: %s", r.stdout)
+	}
+}
+
+const mergedPolicy = `version: 1
+egress:
+  default: allow
+  rules:
+    - {name: office, action: allow, to: {addresses: [10.0.0.0/8]}}
+    - {action: drop, to: {addresses: [203.0.113.0/24]}}
+    - {action: drop, to: {addresses: [198.51.100.7]}}
+    - {action: drop, to: {addresses: ["2001:db8::/32"]}}
+`
+
+// Merged rules are told as one, with the rule of the file that a packet meets.
+func TestMergedRules(t *testing.T) {
+	file := policyFile(t, mergedPolicy)
+	const packet = "udp 10.0.0.5:40000 -> 198.51.100.7:53"
+	run(t, nil, "check", file).expect(t, ExitOK, "4 egress rules and 0 ingress rules", "egress: 4 rules, merged to 2, default allow")
+	run(t, nil, "explain", file, packet).expect(t, ExitOK,
+		"egress        4 rules merged to 2, default allow", "1 rule left: #2-4", "drop          rule #2-4 (lines 6-8): it is rule #3 (line 7)")
+	run(t, nil, "explain", file, "udp 192.0.2.1:1 -> 10.0.0.5:53").expect(t, ExitOK, "allow         rule office (line 5)\n")
+
+	var checked CheckReport
+	if err := json.Unmarshal([]byte(run(t, nil, "check", "-o", "json", file).stdout), &checked); err != nil {
+		t.Fatal(err)
+	}
+	if c := checked.Chains; c[0].Rules != 4 || c[0].MergedTo != 2 || c[1].MergedTo != 0 {
+		t.Errorf("chains %+v", c)
+	}
+	var e Explanation
+	if err := json.Unmarshal([]byte(run(t, nil, "explain", "-o", "json", file, packet).stdout), &e); err != nil {
+		t.Fatal(err)
+	}
+	want := tables.RuleRef{Index: 1, Label: "#2-4", Action: "drop", Line: 6, Merged: 3, LastLine: 8, Matched: &tables.MemberRef{Index: 2, Line: 7}}
+	if e.Rules != 4 || e.MergedTo != 2 || !reflect.DeepEqual(e.Trace.Rule, &want) {
+		t.Errorf("explanation %+v of rule %+v, want %+v", e, e.Trace.Rule, want)
+	}
+}
+
+// Too many rules are an error with a place, as others are.
+func TestTooManyRules(t *testing.T) {
+	text := "version: 1\negress:\n  default: drop\n  rules:\n"
+	for i := range 4098 {
+		text += fmt.Sprintf("  - {name: n%d, action: allow, to: {ports: [53]}}\n", i)
+	}
+	file := policyFile(t, text)
+	const want = ":4101:6: error: egress: 4098 rules, at most 4096; put the addresses of rules that are treated alike into a set, or drop names that need no counter of their own"
+	run(t, nil, "check", file).expect(t, ExitRefused, file+want, "egate: 1 error in "+file)
+	r := run(t, nil, "check", "-o", "json", file)
+	if r.code != ExitRefused || !strings.Contains(r.stdout, `"ok": false`) || !strings.Contains(r.stdout, `"line": 4101`) {
+		t.Errorf("exit code %d, %s", r.code, r.stdout)
 	}
 }
 

@@ -30,7 +30,9 @@ type source struct {
 
 // readSource reads and compiles the policy in a file, "-" for standard input.
 // What is wrong with the policy is in problems; the error is about the file.
-func (a *app) readSource(path string) (*source, error) {
+// The stages are shown on line.
+func (a *app) readSource(path string, line *progress) (*source, error) {
+	line.stage(reading(path))
 	name, text, err := a.readText(path)
 	if err != nil {
 		return nil, err
@@ -41,17 +43,30 @@ func (a *app) readSource(path string) (*source, error) {
 			return nil, readError(path, err)
 		}
 	}
-	s.policy, s.problems = policy.Parse(name, text, policy.OpenFile)
+	s.policy, s.problems = policy.Parse(name, text, line.open)
 	if s.policy == nil {
 		return s, nil
 	}
+	line.stage("compiling " + name)
 	set, warnings, err := compile.Compile(s.policy)
+	var limit *compile.LimitError
+	if errors.As(err, &limit) {
+		s.policy, s.problems = nil, append(s.problems, limit.Problem)
+		return s, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	s.set = set
 	s.problems = append(s.problems, warnings...)
 	return s, nil
+}
+
+// readWithProgress is readSource for commands that do nothing slow behind it.
+func (a *app) readWithProgress(path string) (*source, error) {
+	line := a.startProgress()
+	defer line.stop()
+	return a.readSource(path, line)
 }
 
 // readText reads no more than a policy may have, and one byte to tell.

@@ -79,7 +79,7 @@ func decider(c *tables.Chain, d verdict.Direction, res tables.Result) string {
 		return fmt.Sprintf("the %v default", d)
 	}
 	rule := &c.Rules[res.Rule]
-	return fmt.Sprintf("%v rule %s (line %d)", d, rule.Label, rule.Line)
+	return fmt.Sprintf("%v rule %s (%s)", d, rule.Label, rule.Lines())
 }
 
 // sessionPacket is a packet in the middle of a session.

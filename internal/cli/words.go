@@ -28,6 +28,14 @@ func list(names []string) string {
 // rulesText is "5 egress rules and 1 ingress rule".
 func rulesText(set *tables.Set) string {
 	return fmt.Sprintf("%s and %s",
-		table.Plural(len(set.Chains[verdict.Egress].Rules), "egress rule"),
-		table.Plural(len(set.Chains[verdict.Ingress].Rules), "ingress rule"))
+		table.Plural(set.Chains[verdict.Egress].PolicyRules(), "egress rule"),
+		table.Plural(set.Chains[verdict.Ingress].PolicyRules(), "ingress rule"))
+}
+
+// mergedText is ", merged to 3" where rules were merged.
+func mergedText(c *tables.Chain) string {
+	if c.PolicyRules() == len(c.Rules) {
+		return ""
+	}
+	return ", merged to " + table.Count(uint64(len(c.Rules)))
 }

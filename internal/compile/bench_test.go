@@ -47,6 +47,20 @@ func onePrefixEach(r *rand.Rand, n int) *policy.Policy {
 	return egress(rules...)
 }
 
+// unnamedPrefixes makes n rules without a name, of a prefix each, and of one of
+// some ports, in no order, where there are any.
+func unnamedPrefixes(r *rand.Rand, n int, ports ...uint16) *policy.Policy {
+	rules := make([]policy.Rule, n)
+	for i := range rules {
+		rules[i] = policy.Rule{Action: verdict.Drop, To: ipset.New(randomPrefixes(r, 1))}
+		if len(ports) > 0 {
+			port := ports[r.IntN(len(ports))]
+			rules[i].Services = tcp(port, port)
+		}
+	}
+	return unnamed(rules...)
+}
+
 func BenchmarkCompile(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, bench := range []struct {
@@ -55,7 +69,10 @@ func BenchmarkCompile(b *testing.B) {
 	}{
 		{"rules=10", onePrefixEach(r, 10)},
 		{"rules=1000", onePrefixEach(r, 1000)},
-		{"rules=4096", onePrefixEach(r, policy.MaxRules)},
+		{"rules=4096", onePrefixEach(r, tables.MaxRules)},
+		{"unnamed=100k", unnamedPrefixes(r, 100_000)},
+		{"unnamed=100k_ports=4", unnamedPrefixes(r, 100_000, 22, 25, 80, 443)},
+		{"unnamed=1M", unnamedPrefixes(r, 1_000_000)},
 		{"prefixes=1M", oneSet(randomPrefixes(r, 1_000_000))},
 		{"hosts6=1M", oneSet(randomHosts6(r, 1_000_000))},
 	} {
@@ -80,7 +97,7 @@ func BenchmarkLookup(b *testing.B) {
 	}{
 		{"rules=10", onePrefixEach(r, 10)},
 		{"rules=1000", onePrefixEach(r, 1000)},
-		{"rules=4096", onePrefixEach(r, policy.MaxRules)},
+		{"rules=4096", onePrefixEach(r, tables.MaxRules)},
 		{"prefixes=1M", oneSet(randomPrefixes(r, 1_000_000))},
 		{"hosts6=1M", oneSet(randomHosts6(r, 1_000_000))},
 	} {

@@ -6,6 +6,7 @@
 // ask for the same, the boundaries of what the groups ask for are walked in
 // order, and every combination of groups met on the way becomes a class. The
 // cost grows with the number of boundaries, not with rules times boundaries.
+// Before that, rules without a name that are treated alike become one rule.
 package compile
 
 import (
@@ -20,7 +21,7 @@ import (
 
 // ErrTooLarge says that a policy does not fit into the tables' encoding, or
 // holds more than package policy allows. The error around it names the limit
-// and what to do.
+// and what to do; where one place of the policy passes it, it is a LimitError.
 var ErrTooLarge = errors.New("policy too large")
 
 // ErrModel says that a policy could not have come from package policy.
@@ -46,7 +47,11 @@ func Compile(p *policy.Policy) (*tables.Set, policy.Problems, error) {
 		chain := &set.Chains[dir]
 		chain.Default, chain.Replies, chain.Events = model.Default, model.Replies, model.Events
 		chain.Track = opposite.Replies && opposite.Default != verdict.Allow
-		dims, err := compileChain(chain, model.Rules)
+		plan := mergeRules(model.Rules, !searchable(model.Rules), tables.MaxRules)
+		if err := plan.checkLimit(dir); err != nil {
+			return nil, nil, err
+		}
+		dims, err := compileChain(chain, plan)
 		if err != nil {
 			return nil, nil, fmt.Errorf("compile %s rules: %w", dir, err)
 		}
@@ -56,7 +61,7 @@ func Compile(p *policy.Policy) (*tables.Set, policy.Problems, error) {
 		if intervals > tables.MaxIntervals {
 			return nil, nil, fmt.Errorf("compile policy: the address tables need %d intervals and hold at most %d; merge neighbouring prefixes or drop single addresses: %w", intervals, tables.MaxIntervals, ErrTooLarge)
 		}
-		warnings = append(warnings, unreachable(chain, dims, model.Rules)...)
+		warnings = append(warnings, limitWarnings(plan.unreachable(chain, dims))...)
 	}
 	return set, warnings, nil
 }
@@ -66,14 +71,13 @@ func Compile(p *policy.Policy) (*tables.Set, policy.Problems, error) {
 type dimensions [tables.DimensionCount]*dimension
 
 // compileChain fills c with the rules and their dimensions.
-func compileChain(c *tables.Chain, rules []policy.Rule) (dimensions, error) {
+func compileChain(c *tables.Chain, plan *merged) (dimensions, error) {
+	rules := plan.chain()
+	plan.describe(c)
 	c.Words = (len(rules) + 63) / 64
-	c.Rules = make([]tables.Rule, len(rules))
 	c.Deciding = make([]uint64, c.Words)
 	for i := range rules {
-		r := &rules[i]
-		c.Rules[i] = tables.Rule{Name: r.Name, Label: r.Label(i), Action: r.Action, Events: r.Events, Line: r.Pos.Line}
-		if r.Action.Decides() {
+		if rules[i].Action.Decides() {
 			c.Deciding[i/64] |= 1 << (i % 64)
 		}
 	}
@@ -102,7 +106,7 @@ func compileChain(c *tables.Chain, rules []policy.Rule) (dimensions, error) {
 // validate keeps what package policy never builds away from the tables.
 func validate(dir verdict.Direction, c *policy.Chain) error {
 	if len(c.Rules) > policy.MaxRules {
-		return fmt.Errorf("compile %s rules: %d rules, at most %d; gather what is treated alike in one rule or a set: %w", dir, len(c.Rules), policy.MaxRules, ErrTooLarge)
+		return fmt.Errorf("compile %s rules: %d rules, at most %d; put the addresses of rules that are treated alike into a set: %w", dir, len(c.Rules), policy.MaxRules, ErrTooLarge)
 	}
 	if c.Default > verdict.Reject {
 		return fmt.Errorf("compile %s rules: default %s does not decide: %w", dir, c.Default, ErrModel)
@@ -116,9 +120,11 @@ func validate(dir verdict.Direction, c *policy.Chain) error {
 		if r.Action == verdict.Continue {
 			continues++
 		}
-		for _, s := range slices.Concat(r.Services, r.SourcePorts) {
-			if !s.Whole && s.First > s.Last {
-				return fmt.Errorf("compile %s rule %s: selectors %d-%d run backwards: %w", dir, r.Label(i), s.First, s.Last, ErrModel)
+		for _, list := range [2][]policy.Service{r.Services, r.SourcePorts} {
+			for _, s := range list {
+				if !s.Whole && s.First > s.Last {
+					return fmt.Errorf("compile %s rule %s: selectors %d-%d run backwards: %w", dir, r.Label(i), s.First, s.Last, ErrModel)
+				}
 			}
 		}
 	}

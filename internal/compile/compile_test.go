@@ -138,7 +138,11 @@ func TestRefusals(t *testing.T) {
 	}{
 		"too many rules": {
 			egress(rules(policy.MaxRules+1, policy.Rule{})...), ErrTooLarge,
-			"compile egress rules: 4097 rules, at most 4096; gather what is treated alike in one rule or a set",
+			"compile egress rules: 1000001 rules, at most 1000000; put the addresses of rules that are treated alike into a set",
+		},
+		"too many rules with a name": {
+			egress(rules(tables.MaxRules+2, policy.Rule{Name: "same"})...), ErrTooLarge,
+			"p.yaml:4097:5: egress: 4098 rules, at most 4096; put the addresses of rules that are treated alike into a set, or drop names that need no counter of their own",
 		},
 		"too many continue rules": {
 			egress(rules(policy.MaxContinueRules+1, policy.Rule{Action: verdict.Continue})...), ErrTooLarge,

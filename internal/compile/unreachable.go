@@ -31,7 +31,7 @@ func unreachable(c *tables.Chain, dims dimensions, rules []policy.Rule) policy.P
 	s := newSearch(c, dims)
 	var out policy.Problems
 	for r := range rules {
-		if why := s.explain(r); why != "" {
+		if why := s.explain(r, r); why != "" {
 			out = append(out, policy.Problem{
 				Pos:      rules[r].Pos,
 				Severity: policy.Warning,
@@ -65,7 +65,7 @@ type search struct {
 
 	// Of the rule that is searched.
 	rule    int
-	words   int        // of its candidates for covering it: rules before it
+	words   int        // of its candidates for covering it
 	left    int        // of searchBudgetRule
 	masks   [][]uint64 // [depth]: earlier deciding rules that match in the classes chosen so far
 	classes [tables.DimensionCount]uint16
@@ -109,14 +109,15 @@ func (s *search) row(d tables.Dimension, class uint16) []uint64 {
 	return s.chain.Vectors[d][int(class)*stride+1:][:s.chain.Words]
 }
 
-// explain says why rule r can never match, or "" where it can.
-func (s *search) explain(r int) string {
+// explain says why rule r can never match, or "" where it can. What may take
+// its packets are deciding rules before rule end, which is r or before it.
+func (s *search) explain(r, end int) string {
 	for _, d := range s.order {
 		if g := s.dims[d].of[r]; g != none && s.members[d] != nil && len(s.members[d][g]) == 0 {
 			return fmt.Sprintf("nothing is left of its %s", d)
 		}
 	}
-	s.start(r)
+	s.start(r, end)
 	if q := s.coveredByOne(); q >= 0 {
 		return takenBy(s.chain, []int{q})
 	}
@@ -135,7 +136,7 @@ func takenBy(c *tables.Chain, takers []int) string {
 	const named = 3
 	var parts []string
 	for _, q := range takers[:min(len(takers), named)] {
-		parts = append(parts, fmt.Sprintf("%s (line %d)", quote(&c.Rules[q]), c.Rules[q].Line))
+		parts = append(parts, fmt.Sprintf("%s (%s)", quote(&c.Rules[q]), c.Rules[q].Lines()))
 	}
 	if len(takers) == 1 {
 		return fmt.Sprintf("rule %s takes all its packets", parts[0])
@@ -147,15 +148,14 @@ func takenBy(c *tables.Chain, takers []int) string {
 	return fmt.Sprintf("rules %s and %s together take all its packets", strings.Join(parts[:end], ", "), parts[end])
 }
 
-// start sets the search up for rule r: what may take its packets are the
-// deciding rules before it.
-func (s *search) start(r int) {
-	s.rule, s.words, s.visited = r, r/64+1, false
+// start sets the search up for rule r and the deciding rules before end.
+func (s *search) start(r, end int) {
+	s.rule, s.words, s.visited = r, end/64+1, false
 	s.left = min(s.budget, searchBudgetRule)
 	for i := range s.words {
 		s.masks[0][i] = s.chain.Deciding[i]
 	}
-	s.masks[0][r/64] &= 1<<(r%64) - 1
+	s.masks[0][end/64] &= 1<<(end%64) - 1
 	clear(s.takers)
 }
 

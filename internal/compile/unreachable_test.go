@@ -339,13 +339,13 @@ func TestSearchWithoutBudget(t *testing.T) {
 	)
 	c := &mustCompile(t, p).Chains[verdict.Egress]
 	rules := p.Chains[verdict.Egress].Rules
-	dims, err := compileChain(&tables.Chain{}, rules)
+	dims, err := compileChain(&tables.Chain{}, mergeRules(rules, false, tables.MaxRules))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := newSearch(c, dims)
 	s.budget = 0
-	got := []string{s.explain(0), s.explain(1), s.explain(2)}
+	got := []string{s.explain(0, 0), s.explain(1, 1), s.explain(2, 2)}
 	if want := []string{"", "", `rule "a" (line 1) takes all its packets`}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -358,7 +358,7 @@ func TestSearchIsBounded(t *testing.T) {
 	}
 	gen := oracle.NewGenerator(11)
 	var rules []policy.Rule
-	for i := range policy.MaxRules - 1 {
+	for i := range tables.MaxRules - 1 {
 		port := uint16(gen.Rand().Uint32())
 		rules = append(rules, policy.Rule{
 			Name:        fmt.Sprint(i),
@@ -379,7 +379,7 @@ func TestSearchIsBounded(t *testing.T) {
 	if took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
-	if !slices.ContainsFunc(got, func(w policy.Problem) bool { return w.Pos.Line == policy.MaxRules }) {
+	if !slices.ContainsFunc(got, func(w policy.Problem) bool { return w.Pos.Line == tables.MaxRules }) {
 		t.Errorf("no warning of the rule that repeats another: %q", got)
 	}
 }

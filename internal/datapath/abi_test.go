@@ -89,7 +89,7 @@ func TestNumbersAgree(t *testing.T) {
 		{"extension headers", limit["EGATE_LIMIT_EXTENSION_HEADERS"], packet.MaxExtensionHeaders},
 		{"header bytes", limit["EGATE_LIMIT_HEADER_BYTES"], packet.MaxHeaderBytes},
 		{"continue rules", limit["EGATE_LIMIT_CONTINUE_RULES"], policy.MaxContinueRules},
-		{"words", limit["EGATE_LIMIT_WORDS"], (policy.MaxRules + 63) / 64},
+		{"words", limit["EGATE_LIMIT_WORDS"], (tables.MaxRules + 63) / 64},
 		{"no row", limit["EGATE_LIMIT_NO_ROW"], tables.NoRow},
 		{"abi version", limit["EGATE_LIMIT_ABI_VERSION"], int(ABIVersion)},
 	} {

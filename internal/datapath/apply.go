@@ -65,6 +65,13 @@ func (a *application) warn(err error) {
 	a.warnings = append(a.warnings, fmt.Sprintf("the new policy is in force, but: %v", err))
 }
 
+// stage tells the caller what is done now.
+func (a *application) stage(name string) {
+	if a.options.Stage != nil {
+		a.options.Stage(name)
+	}
+}
+
 func (a *application) close() {
 	if a.before != nil {
 		a.before.close()
@@ -223,9 +230,11 @@ func (a *application) toSwitch() error {
 	if err != nil {
 		return err
 	}
+	a.stage("loading")
 	if a.fresh, err = g.build(p); err != nil {
 		return err
 	}
+	a.stage("attaching")
 	// The old policy does not know interfaces that are new, and an empty slot
 	// has none, so they are attached before the switch and stay unjudged until it.
 	warnings, err := g.attach(a.hook, a.options.Place, a.interfaces)
@@ -233,6 +242,7 @@ func (a *application) toSwitch() error {
 	if err != nil {
 		return err
 	}
+	a.stage("switching")
 	if err := a.seed(); err != nil {
 		return err
 	}
@@ -310,6 +320,7 @@ func (a *application) undo() error {
 
 // finish takes the old policy away.
 func (a *application) finish() error {
+	a.stage("taking the old policy away")
 	if err := step("finish"); err != nil {
 		return err
 	}

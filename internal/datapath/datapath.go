@@ -97,6 +97,7 @@ type ApplyOptions struct {
 	ReplaceState bool          // give up counters and connections of another egate version
 	Hook         Hook
 	Place        Place
+	Stage        func(name string) // if set, called with what is done from now on, such as "loading"
 }
 
 // Applied tells what Apply did.

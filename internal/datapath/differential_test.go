@@ -82,7 +82,7 @@ func compareJudges(t *testing.T, g *oracle.Generator, p *policy.Policy, pairs in
 			info := packet.FrameInfo{Direction: dir}
 			j.key = packet.Decode(j.frame, info)
 			st := seen.state(&j.key, j.frame, info)
-			j.result = oracle.Walk(p, &j.key, st)
+			j.result = oracle.InTables(&set.Chains[dir], oracle.Walk(p, &j.key, st))
 			if byTables := set.Lookup(&j.key, st); !sameResult(byTables, j.result) {
 				t.Fatalf("walk says %+v, tables %+v of %v", j.result, byTables, &j.key)
 			}

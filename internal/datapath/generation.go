@@ -52,6 +52,10 @@ type metaRule struct {
 	Label  string         `json:"label"`
 	Line   int            `json:"line"`
 	Action verdict.Action `json:"action"`
+
+	// Only of rules that stand for several of the policy.
+	Merged   int `json:"merged,omitempty"` // how many
+	LastLine int `json:"last_line,omitempty"`
 }
 
 func metaChains(set *tables.Set) (chains [2]metaChain) {
@@ -59,7 +63,11 @@ func metaChains(set *tables.Set) (chains [2]metaChain) {
 		c := &set.Chains[d]
 		chains[d] = metaChain{Default: c.Default, Replies: c.Replies, Rules: make([]metaRule, len(c.Rules))}
 		for i, r := range c.Rules {
-			chains[d].Rules[i] = metaRule{Name: r.Name, Label: r.Label, Line: r.Line, Action: r.Action}
+			rule := metaRule{Name: r.Name, Label: r.Label, Line: r.Line, Action: r.Action}
+			if r.Merged() {
+				rule.Merged, rule.LastLine = r.Count, r.LastLine
+			}
+			chains[d].Rules[i] = rule
 		}
 	}
 	return chains

@@ -10,6 +10,7 @@ import (
 	"egate/internal/ipset"
 	"egate/internal/packet"
 	"egate/internal/policy"
+	"egate/internal/tables"
 	"egate/internal/testutil"
 	"egate/internal/testutil/frames"
 	"egate/internal/verdict"
@@ -41,7 +42,7 @@ func BenchmarkProgram(b *testing.B) {
 		})
 	}
 	bench("nothing", rulesOf(0, dst), 2)
-	for _, rules := range []int{0, 10, 20, 1000, policy.MaxRules} {
+	for _, rules := range []int{0, 10, 20, 1000, tables.MaxRules} {
 		bench(fmt.Sprintf("rules=%d", rules), rulesOf(rules, dst), 1)
 	}
 	for _, prefixes := range []int{10, 100_000, 1_000_000} {

@@ -85,12 +85,16 @@ type ChainStatus struct {
 	Fallback RuleCounters `json:"fallback"` // what no rule decided
 }
 
-// RuleStatus is one rule.
+// RuleStatus is one rule, or several that were merged.
 type RuleStatus struct {
-	Label  string `json:"label"` // the name, or "#" and the position from 1
+	Label  string `json:"label"` // the name, or "#" and the position from 1, as "#3-102" of rules that were merged
 	Name   string `json:"name,omitempty"`
 	Line   int    `json:"line"`
 	Action string `json:"action"`
+
+	// Only of rules that were merged, and are counted together.
+	Merged   int `json:"merged,omitempty"`    // how many
+	LastLine int `json:"last_line,omitempty"` // of the last of them
 	RuleCounters
 }
 

@@ -70,7 +70,8 @@ func (s *Status) setRules(m *meta, own *counted, all map[sumKey]*sum) {
 				c = all[ruleKey(d, r.Name)]
 			}
 			to.Rules = append(to.Rules, RuleStatus{
-				Label: r.Label, Name: r.Name, Line: r.Line, Action: r.Action.String(), RuleCounters: ruleCounters(c),
+				Label: r.Label, Name: r.Name, Line: r.Line, Action: r.Action.String(),
+				Merged: r.Merged, LastLine: r.LastLine, RuleCounters: ruleCounters(c),
 			})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"egate/internal/ipset"
 	"egate/internal/policy"
+	"egate/internal/tables"
 	"egate/internal/verdict"
 )
 
@@ -59,7 +60,7 @@ func (g *Generator) Policy() *policy.Policy {
 	case n < 995:
 		return g.PolicyOf(100 + g.rand.IntN(400))
 	}
-	return g.PolicyOf(1000 + g.rand.IntN(policy.MaxRules-999))
+	return g.PolicyOf(1000 + g.rand.IntN(tables.MaxRules-999))
 }
 
 // PolicyOf makes a policy with at most the given number of rules in each
@@ -78,7 +79,7 @@ func (g *Generator) PolicyOf(rules int) *policy.Policy {
 			n = g.rand.IntN(rules + 1)
 		}
 		// Positions are distinct over both directions.
-		p.Chains[dir] = g.chain(n, 10+int(dir)*3*policy.MaxRules)
+		p.Chains[dir] = g.chain(n, 10+int(dir)*3*tables.MaxRules)
 	}
 	return p
 }
@@ -92,10 +93,16 @@ func (g *Generator) chain(rules, line int) policy.Chain {
 	}
 	pool := g.newPool(rules)
 	continues := 0
+	likeBefore := pick(g, 0, 1, 4, 16) // of 17 rules: those that are much like the one before
 	for i := range rules {
-		r := g.rule(pool)
+		var r policy.Rule
+		if i > 0 && g.rand.IntN(17) < likeBefore {
+			r = g.variant(pool, &c.Rules[i-1])
+		} else {
+			r = g.rule(pool)
+		}
 		r.Pos = policy.Pos{File: "random.yaml", Line: line + 3*i, Column: 5}
-		if g.oneIn(2) {
+		if g.oneIn(2 + likeBefore) {
 			r.Name = fmt.Sprintf("rule-%d", i)
 		}
 		if r.Action == verdict.Continue {
@@ -179,6 +186,50 @@ func (g *Generator) rule(p *pool) policy.Rule {
 	}
 	if !g.oneIn(p.asks[3]) {
 		r.SourcePorts = g.sourcePorts(p)
+	}
+	return r
+}
+
+// variant makes a rule that differs from the one before in one dimension most
+// often, so that the compiler may merge them, or in nothing but something that keeps it
+// from that.
+func (g *Generator) variant(p *pool, before *policy.Rule) policy.Rule {
+	r := *before
+	r.Name = ""
+	for range pick(g, 1, 1, 1, 1, 1, 1, 2, 0) {
+		switch g.rand.IntN(10) {
+		case 0, 1, 2, 3:
+			r.To = g.anySet(p)
+		case 4:
+			r.From = g.anySet(p)
+		case 5, 6, 7:
+			r.Services = g.services(p)
+		case 8:
+			r.SourcePorts = g.sourcePorts(p)
+		default:
+			r = g.without(r)
+		}
+	}
+	switch g.rand.IntN(40) {
+	case 0:
+		r.Action = pick(g, verdict.Allow, verdict.Drop, verdict.Reject, verdict.Continue)
+	case 1:
+		r.Events = g.events()
+	}
+	return r
+}
+
+// without makes a rule not ask for something.
+func (g *Generator) without(r policy.Rule) policy.Rule {
+	switch g.rand.IntN(4) {
+	case 0:
+		r.To = nil
+	case 1:
+		r.From = nil
+	case 2:
+		r.Services = nil
+	default:
+		r.SourcePorts = nil
 	}
 	return r
 }

@@ -13,7 +13,8 @@ import (
 	"egate/internal/verdict"
 )
 
-// Walk judges a packet by the policy, rule by rule.
+// Walk judges a packet by the policy, rule by rule. Rules in its result are
+// counted in the policy; only that of a fragment's memory is taken as it is.
 func Walk(p *policy.Policy, k *packet.Key, st tables.State) tables.Result {
 	chain := &p.Chains[k.Direction]
 	strict := chain.Default == verdict.Drop || chain.Default == verdict.Reject
@@ -47,6 +48,20 @@ func Walk(p *policy.Policy, k *packet.Key, st tables.State) tables.Result {
 	res := byDefault(chain, strict, k, st)
 	res.Continues = continues
 	return res
+}
+
+// InTables says a result of Walk in the tables' rules: each rule of the policy
+// by the one that stands for it.
+func InTables(c *tables.Chain, r tables.Result) tables.Result {
+	if r.Rule != tables.NoRule && r.Reason != verdict.ReasonFragment {
+		r.Rule = int(c.Of[r.Rule])
+	}
+	var continues []int
+	for _, i := range r.Continues {
+		continues = append(continues, int(c.Of[i]))
+	}
+	r.Continues = continues
+	return r
 }
 
 // byDefault judges what no rule decided.

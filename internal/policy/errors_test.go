@@ -81,7 +81,10 @@ var textProblems = []problemTest{
 		`p.yaml:3:1: YAML: did not find expected node content`,
 	}},
 	{name: "too large", text: strings.Repeat("#", MaxFileBytes+1), want: []string{
-		`p.yaml: the policy is larger than 4 MiB; large sets belong in set files`,
+		`p.yaml: the policy is larger than 128 MiB; large sets belong in set files`,
+	}},
+	{name: "too large to read as one", text: strings.Repeat("#", maxWhole+1), want: []string{
+		`p.yaml: the policy is larger than 8 MiB beside long lists of rules; large sets belong in set files`,
 	}},
 	{name: "not UTF-8", text: "version: 1\nname: a\xffb\n", want: []string{
 		`p.yaml:2:8: byte 0xff is not UTF-8`,

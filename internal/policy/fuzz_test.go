@@ -40,6 +40,12 @@ func FuzzParse(f *testing.F) {
 		if !reflect.DeepEqual(p, again) || !slices.Equal(problems, problemsAgain) {
 			t.Fatalf("parsed twice: %v, %v and %v, %v", p, problems, again, problemsAgain)
 		}
+		for _, cut := range cuts {
+			pieces, problemsOfPieces := parse("p.yaml", text, open, cut)
+			if !reflect.DeepEqual(p, pieces) || !slices.Equal(problems, problemsOfPieces) {
+				t.Fatalf("read in pieces of %d: %v, %v; as one: %v, %v", cut.length, pieces, problemsOfPieces, p, problems)
+			}
+		}
 		if (p == nil) != problems.HasErrors() {
 			t.Fatalf("policy %v beside %v", p, problems)
 		}

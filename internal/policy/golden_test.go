@@ -205,12 +205,12 @@ func TestLimits(t *testing.T) {
 		return "version: 1\negress:\n  default: drop\n  rules:\n" + strings.Repeat("  - {action: "+action+"}\n", n)
 	}
 	tests := []struct{ text, want string }{
-		{many(MaxRules, "drop"), ""},
-		{many(MaxRules+1, "drop"), "p.yaml:4101:5: egress has 4097 rules; a direction has at most 4096, and any number of addresses in each"},
+		{many(longLists.from+1, "drop"), ""},
+		{many(MaxRules+1, "drop"), "p.yaml:1000005:5: egress has 1000001 rules; a direction has at most 1000000, and any number of addresses in each"},
 		{many(MaxContinueRules, "continue"), ""},
 		{many(MaxContinueRules+2, "continue"), "p.yaml:69:5: egress has more than 64 rules with the action continue"},
 		{"version: 1\nname: " + strings.Repeat("n", MaxNameLength) + "\nflows: {max: 16777216}\n", ""},
-		{"version: 1 " + strings.Repeat("#", MaxFileBytes-len("version: 1 \n")) + "\n", ""},
+		{"version: 1 " + strings.Repeat("#", maxWhole-len("version: 1 \n")) + "\n", ""},
 	}
 	for _, tt := range tests {
 		_, problems := Parse("p.yaml", []byte(tt.text), nil)

@@ -130,7 +130,7 @@ var chainKeys = &object{
 		{name: "events", shape: eventsShape, absent: "10/s where the default is drop or reject, else none",
 			doc: "How many of the packets that no rule decides become events.", example: "events: 1/s"},
 		{name: "rules", shape: shape{kind: list, what: "a list", of: new(sectionOf(ruleKeys)), maxItems: MaxRules},
-			doc:     fmt.Sprintf("The rules, in order. At most %d, and at most %d of them with the action continue.", MaxRules, MaxContinueRules),
+			doc:     fmt.Sprintf("The rules, in order. At most %d in the file, %d once those without a name are merged, and at most %d with the action continue.", MaxRules, MaxMergedRules, MaxContinueRules),
 			example: "rules:\n  - {name: no-ping, action: reject, to: {icmp: [echo-request]}}"},
 	},
 }
@@ -139,8 +139,8 @@ var ruleKeys = &object{
 	name: "rule",
 	doc:  "A rule without `to` and `from` matches every IP packet.",
 	keys: []key{
-		{name: "name", shape: nameShape, absent: "the rule's place, as #3",
-			doc: "What counters and events call the rule; no two rules of a direction share one, and none is called `default`.", example: "name: no-ping"},
+		{name: "name", shape: nameShape, absent: "the rule's place, as #3, and it may be merged with its neighbours",
+			doc: "What counters and events call the rule. A rule with a name has counters of its own, which go on over policies. No two rules of a direction share one, and none is called `default`.", example: "name: no-ping"},
 		{name: "action", required: true, shape: wordOf("allow", "drop", "reject", "continue"),
 			doc: "What happens to a packet that matches. `continue` counts it and goes on with the next rule.", example: "action: reject"},
 		{name: "events", shape: eventsShape, absent: "10/s for drop and reject, none for allow and continue",

@@ -14,9 +14,10 @@ import (
 
 // Limits of what one policy may hold.
 const (
-	MaxRules         = 4096 // in each direction
-	MaxContinueRules = 64   // in each direction: every one may cost work on every packet
-	MaxNameLength    = 63   // of a policy, a set or a rule, in bytes
+	MaxRules         = 1_000_000 // in each direction of the text; compile merges what it can
+	MaxMergedRules   = 4096      // in each direction, once rules without a name are merged
+	MaxContinueRules = 64        // in each direction: every one may cost work on every packet
+	MaxNameLength    = 63        // of a policy, a set or a rule, in bytes
 	DefaultFlows     = 65536
 	MinFlows         = 1024
 	MaxFlows         = 16 << 20

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -18,8 +17,9 @@ import (
 
 // Bounds of what is read.
 const (
-	MaxFileBytes  = 4 << 20 // of a policy file
-	maxDepth      = 16      // levels of lists and mappings; the language has 6
+	MaxFileBytes  = 128 << 20 // of a policy file
+	maxWhole      = 8 << 20   // of it without long lists of rules, which take the most room
+	maxDepth      = 16        // levels of lists and mappings; the language has 6
 	maxSetEntries = ipset.MaxEntries
 )
 
@@ -74,10 +74,15 @@ func cause(err error) string {
 // policy is nil if one of them is an error. Equal text and set files give equal
 // policies and problems.
 func Parse(file string, text []byte, open Opener) (*Policy, Problems) {
-	r := &reader{file: file, open: open, suggestions: 100}
-	var policy *Policy
-	if root := r.document(text); root != nil {
-		policy = r.policy(root)
+	return parse(file, text, open, longLists)
+}
+
+func parse(file string, text []byte, open Opener, cut cutting) (*Policy, Problems) {
+	r := &reader{file: file, open: open, suggestions: 100, cut: cut}
+	policy := r.parse(text)
+	if r.unfit {
+		r = &reader{file: file, open: open, suggestions: 100}
+		policy = r.parse(text)
 	}
 	sortProblems(r.problems, file)
 	if r.errors > 0 {
@@ -90,12 +95,31 @@ func Parse(file string, text []byte, open Opener) (*Policy, Problems) {
 type reader struct {
 	file        string
 	open        Opener
+	size        int // of the text, in bytes
 	lines       [][]byte
 	widths      []int32 // of the lines, in runes
 	problems    Problems
 	errors      int // how many of the problems are errors
 	suggestions int // how many nearest words may still be looked for: bounds the time for bad input
-	sets        map[string]*namedSet
+
+	cut     cutting
+	unfit   bool // one cannot: the text is to be read as one
+	streams map[*yaml.Node]*stream
+	sets    map[string]*namedSet
+}
+
+// parse reads the whole text; nil if it is no policy, or r.unfit.
+func (r *reader) parse(text []byte) *Policy {
+	root := r.document(text)
+	if root == nil {
+		return nil
+	}
+	p := r.policy(root)
+	for _, s := range r.streams {
+		// Nobody wanted what stands there, and it may be no YAML at all.
+		r.unfit = r.unfit || !s.wanted && r.size <= maxWhole
+	}
+	return p
 }
 
 // document checks the text and gives the root node of its one YAML document,
@@ -108,10 +132,19 @@ func (r *reader) document(text []byte) *yaml.Node {
 	if !r.checkCharacters(text) {
 		return nil
 	}
+	r.size = len(text)
 	r.lines = splitLines(text)
 	r.widths = make([]int32, len(r.lines))
 	for i, line := range r.lines {
 		r.widths[i] = int32(utf8.RuneCount(line))
+	}
+	if r.cut.from > 0 {
+		if streams := findStreams(r.lines, r.cut); len(streams) > 0 {
+			return r.cutDocument(streams)
+		}
+	}
+	if !r.fitsWhole(text) {
+		return nil
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
@@ -120,7 +153,7 @@ func (r *reader) document(text []byte) *yaml.Node {
 		r.report(Pos{r.file, 1, 1}, Error, `the policy is empty; it begins with "version: 1"`)
 		return nil
 	case err != nil:
-		r.syntaxError(text, err)
+		r.syntaxError(text, err, 0)
 		return nil
 	}
 	switch err := decoder.Decode(&second); {
@@ -128,139 +161,64 @@ func (r *reader) document(text []byte) *yaml.Node {
 		r.report(r.pos(&second), Error, "a second YAML document begins here; one file is one policy")
 		return nil
 	case !errors.Is(err, io.EOF):
-		r.syntaxError(text, err)
+		r.syntaxError(text, err, 0)
 		return nil
 	}
 	root := doc.Content[0]
-	r.checkPlain(root)
+	r.checkPlain(root, 1)
 	return root
 }
 
-// checkCharacters refuses text of which editors and YAML count lines
-// differently, and what YAML has no place for.
-func (r *reader) checkCharacters(text []byte) bool {
-	line, start := 1, 0
-	if bytes.HasPrefix(text, []byte("\ufeff")) {
-		start = len("\ufeff")
+// cutDocument is document for a text that streams were found in.
+func (r *reader) cutDocument(streams []*stream) *yaml.Node {
+	rest := without(r.lines, streams)
+	if !r.fitsWhole(rest) {
+		return nil
 	}
-	for i := start; i < len(text); {
-		c, size := utf8.DecodeRune(text[i:])
-		message := ""
-		switch {
-		case c == utf8.RuneError && size == 1:
-			message = fmt.Sprintf("byte 0x%02x is not UTF-8", text[i])
-		case c == 0xfeff:
-			message = "a byte order mark may only stand at the beginning"
-		case c == 0x85 || c == 0x2028 || c == 0x2029:
-			message = fmt.Sprintf("the line separator %U; lines end with a newline", c)
-		case c == '\r' && (i+1 == len(text) || text[i+1] != '\n'):
-			message = "a carriage return without a newline"
-		case c < 0x20 && c != '\t' && c != '\n' && c != '\r', c >= 0x7f && c < 0xa0, c == 0xfffe, c == 0xffff:
-			message = fmt.Sprintf("the control character %U, which text has no use for", c)
-		}
-		if message != "" {
-			r.report(Pos{r.file, line, 1 + utf8.RuneCount(text[start:i])}, Error, "%s", message)
-			return false
-		}
-		i += size
-		if c == '\n' {
-			line, start = line+1, i
-		}
+	root, err := onlyDocument(rest)
+	if err == nil && root != nil {
+		r.streams = place(root, streams)
 	}
-	return true
+	if r.streams == nil {
+		r.cannotCut(&pieceError{rest, 0, err})
+		return nil
+	}
+	r.checkPlain(root, 1)
+	return root
 }
 
-func splitLines(text []byte) [][]byte {
-	lines := bytes.Split(bytes.TrimPrefix(text, []byte("\ufeff")), []byte("\n"))
-	for i := range lines {
-		lines[i] = bytes.TrimSuffix(lines[i], []byte("\r"))
+// fitsWhole refuses what would take too much room to read as one.
+func (r *reader) fitsWhole(text []byte) bool {
+	if len(text) > maxWhole {
+		r.report(Pos{File: r.file}, Error, "the policy is larger than %d MiB beside long lists of rules; large sets belong in set files", maxWhole>>20)
 	}
-	return lines
+	return len(text) <= maxWhole
 }
 
-var yamlPrefix = regexp.MustCompile(`^yaml: (line \d+: )?`)
-
-// syntaxError reports what the YAML scanner could not read. Its errors bear the
-// line of what they are within, often another one than where it broke off; so
-// the text is read once more, line by line, to see how far the scanner came.
-func (r *reader) syntaxError(text []byte, err error) {
-	byLine := &lineReader{rest: text}
-	decoder := yaml.NewDecoder(byLine)
-	for {
-		var n yaml.Node
-		if again := decoder.Decode(&n); again != nil {
-			break
-		}
+// cannotCut has the file read as one if it is not too large, and reports a
+// piece that cannot be read otherwise.
+func (r *reader) cannotCut(e *pieceError) {
+	switch {
+	case r.size <= maxWhole:
+		r.unfit = true
+	case e.err != nil:
+		r.syntaxError(e.text, e.err, e.line)
+	default:
+		r.report(Pos{r.file, e.line + 1, 1}, Error, "from here on rules cannot be read apart from each other; in a policy larger than %d MiB, each begins on a line of its own and reaches into no other", maxWhole>>20)
 	}
-	line := max(1, min(byLine.lines, len(r.lines)))
-	for line > 1 && len(bytes.TrimSpace(r.lines[line-1])) == 0 {
-		line--
-	}
-	content := r.lines[line-1]
-	indent := len(content) - len(bytes.TrimLeft(content, " \t"))
-	pos := Pos{r.file, line, 1 + indent}
-	message := "YAML: " + yamlPrefix.ReplaceAllString(err.Error(), "")
-	switch tab := bytes.IndexByte(content[:indent], '\t'); {
-	case tab >= 0:
-		pos.Column = 1 + tab
-		message = "YAML: a tab in the indentation; indent with spaces"
-	case strings.Contains(message, "alphabetic or numeric"):
-		message += `; a text that begins with * or & needs quotes`
-	case bytes.Contains(content, []byte("::")):
-		message += `; an address that begins or ends with a colon needs quotes`
-	}
-	if m := strayAnchor.FindStringSubmatch(message); m != nil {
-		pos = r.find("*"+m[1], pos)
-		message = fmt.Sprintf("the alias *%s; the policy language has none, and a text that begins with * needs quotes", shorten(m[1]))
-	}
-	r.report(pos, Error, "%s", message)
-}
-
-// find is the first place of a word outside of comments, otherwise if there is none.
-func (r *reader) find(word string, otherwise Pos) Pos {
-	for i, line := range r.lines {
-		if before, _, ok := bytes.Cut(line, []byte(word)); ok && !bytes.Contains(before, []byte("#")) {
-			return Pos{r.file, i + 1, 1 + utf8.RuneCount(before)}
-		}
-	}
-	return otherwise
-}
-
-// lineReader hands out one line a Read and counts them.
-type lineReader struct {
-	rest  []byte
-	lines int
-	cut   bool // the line before was not given whole
-}
-
-func (l *lineReader) Read(p []byte) (int, error) {
-	if len(l.rest) == 0 {
-		return 0, io.EOF
-	}
-	end := len(l.rest)
-	if i := bytes.IndexByte(l.rest, '\n'); i >= 0 {
-		end = i + 1
-	}
-	n := copy(p, l.rest[:end])
-	l.rest = l.rest[n:]
-	if !l.cut {
-		l.lines++
-	}
-	l.cut = n < end
-	return n, nil
 }
 
 // checkPlain refuses what YAML offers beyond plain data: anchors and aliases,
 // because a rule should say what it means where it stands and an alias can
 // stand for millions of nodes; tags, because types are the reader's business;
-// and nesting without end.
-func (r *reader) checkPlain(root *yaml.Node) {
+// and nesting without end. depth is that of root.
+func (r *reader) checkPlain(root *yaml.Node, depth int) {
 	type item struct {
 		node  *yaml.Node
 		depth int
 	}
 	deep := false
-	for stack := []item{{root, 1}}; len(stack) > 0; {
+	for stack := []item{{root, depth}}; len(stack) > 0; {
 		it := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		n := it.node

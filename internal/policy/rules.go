@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"iter"
+	"slices"
+
 	"go.yaml.in/yaml/v3"
 
 	"egate/internal/ipset"
@@ -50,15 +53,16 @@ func (r *reader) chain(root, n *yaml.Node, d verdict.Direction) Chain {
 	c.Default = action(r.word(v, chainKeys, "default"))
 	c.Replies = r.boolean(v, "replies", true)
 	c.Events = r.events(v.value["events"], c.Default)
-	nodes := v.list["rules"]
-	if len(nodes) > MaxRules {
-		r.errorAt(nodes[MaxRules], "%v has %d rules; a direction has at most %d, and any number of addresses in each", d, len(nodes), MaxRules)
-		return c
-	}
-	names := map[string]*yaml.Node{}
+	names := map[string]int{}
 	continues := 0
 	var coverage icmpCoverage
-	for _, node := range nodes {
+	nodes, count := r.ruleNodes(v)
+	c.Rules = slices.Grow(c.Rules, min(count, MaxRules))
+	if count > MaxRules {
+		r.report(r.ruleAt(v, MaxRules), Error, "%v has %d rules; a direction has at most %d, and any number of addresses in each", d, count, MaxRules)
+		return c
+	}
+	for node := range nodes {
 		rule := r.rule(node, names, &coverage)
 		if rule.Action == verdict.Continue {
 			if continues++; continues == MaxContinueRules+1 {
@@ -71,6 +75,34 @@ func (r *reader) chain(root, n *yaml.Node, d verdict.Direction) Chain {
 	return c
 }
 
+// ruleNodes gives the nodes of a chain's rules, and how many there are.
+func (r *reader) ruleNodes(v values) (nodes iter.Seq[*yaml.Node], count int) {
+	s := r.streams[v.value["rules"]]
+	if s == nil {
+		return slices.Values(v.list["rules"]), len(v.list["rules"])
+	}
+	s.wanted = true
+	of := chainKeys.find("rules").shape.of
+	return func(yield func(*yaml.Node) bool) {
+		const depth = 4 // the policy, the chain, the list
+		err := elementsOf(s, r.lines, func(n *yaml.Node) bool {
+			r.checkPlain(n, depth)
+			return !r.fits(n, n, "an element of rules", of) || yield(n)
+		})
+		if err != nil {
+			r.cannotCut(err)
+		}
+	}, s.elements
+}
+
+// ruleAt is the place of one of a chain's rules.
+func (r *reader) ruleAt(v values, i int) Pos {
+	if s := r.streams[v.value["rules"]]; s != nil {
+		return Pos{r.file, s.lineOf(i, r.lines), s.indent + len("- ") + 1}
+	}
+	return r.pos(v.list["rules"][i])
+}
+
 // action is the action of a word that was checked.
 func action(word string) verdict.Action {
 	for a := verdict.Allow; a <= verdict.Continue; a++ {
@@ -81,8 +113,8 @@ func action(word string) verdict.Action {
 	return verdict.Allow
 }
 
-// rule reads one rule; names holds those of the rules before.
-func (r *reader) rule(n *yaml.Node, names map[string]*yaml.Node, coverage *icmpCoverage) Rule {
+// rule reads one rule; names holds those of the rules before, with their lines.
+func (r *reader) rule(n *yaml.Node, names map[string]int, coverage *icmpCoverage) Rule {
 	v := r.read(n, ruleKeys, "the rule")
 	rule := Rule{
 		Name:   r.name(v.value["name"], "name"),
@@ -93,9 +125,9 @@ func (r *reader) rule(n *yaml.Node, names map[string]*yaml.Node, coverage *icmpC
 		r.errorAt(v.value["name"], "a rule cannot be called default: events call so what no rule decides")
 	}
 	if before, ok := names[rule.Name]; ok {
-		r.errorAt(v.value["name"], "duplicate rule name %q; the rule at line %d has it already", rule.Name, r.pos(before).Line)
+		r.errorAt(v.value["name"], "duplicate rule name %q; the rule at line %d has it already", rule.Name, before)
 	} else if rule.Name != "" {
-		names[rule.Name] = v.value["name"]
+		names[rule.Name] = r.pos(v.value["name"]).Line
 	}
 	rule.Events = r.events(v.value["events"], rule.Action)
 

@@ -117,7 +117,7 @@ func (r *reader) fits(after, n *yaml.Node, name string, s *shape) bool {
 		r.errorAt(after, "%s has no value; it wants %s", name, s.what)
 	case !ok:
 		r.errorAt(n, "%s wants %s, found %s%s", name, s.what, found(n), s.hint(n))
-	case s.kind == list && len(n.Content) == 0:
+	case s.kind == list && len(n.Content) == 0 && r.streams[n] == nil:
 		r.errorAt(n, "%s is an empty list; leave the key out instead", name)
 		return false
 	}

@@ -25,9 +25,10 @@ import (
 
 // Limits of the encoding; compile refuses what would pass them.
 const (
-	MaxClasses   = 1 << 16 // of one dimension: classes are u16
-	MaxIntervals = 1 << 24 // of all address tables together: a search takes at most 24 steps
-	NoRow        = 0xffff  // a protocol whose selectors no rule tells apart
+	MaxRules     = policy.MaxMergedRules // of one chain: 64 words have one summary word
+	MaxClasses   = 1 << 16               // of one dimension: classes are u16
+	MaxIntervals = 1 << 24               // of all address tables together: a search takes at most 24 steps
+	NoRow        = 0xffff                // a protocol whose selectors no rule tells apart
 )
 
 // Dimension is one property of a packet that rules ask for.
@@ -61,6 +62,7 @@ type Chain struct {
 	Track   bool // connections opened in this direction are remembered, because the opposite chain lets replies pass
 	Events  policy.EventRate
 	Rules   []Rule
+	Of      []uint32 // rule i of the policy's chain became rule Of[i]
 
 	Words     int      // of a vector, without its summary: (len(Rules)+63)/64
 	Deciding  []uint64 // Words words: the rules whose action ends the walk
@@ -71,12 +73,19 @@ type Chain struct {
 }
 
 // Rule is what the kernel and the reader need of a rule beside its vectors.
+// It stands for one rule of the policy, or for several without a name that
+// were merged into it and are counted together.
 type Rule struct {
 	Name   string // "" where the policy gives none
 	Label  string
 	Action verdict.Action
 	Events policy.EventRate
-	Line   int // in the policy file
+	Line   int // in the policy file; of the first rule it stands for
+
+	First    int // the first rule it stands for: its index in the policy's chain
+	Last     int // the last one; where Count is Last-First+1, all between are too
+	Count    int // how many it stands for
+	LastLine int // line of the last one
 }
 
 // AddressTable maps addresses to classes: intervals that cover a whole space,

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"egate/internal/packet"
+	"egate/internal/policy"
 	"egate/internal/verdict"
 )
 
@@ -18,8 +19,12 @@ type Trace struct {
 
 	// Skipped says why no rule was asked, or is empty.
 	Skipped string `json:"skipped,omitempty"`
-	Rules   int    `json:"rules"` // of the chain
-	Steps   []Step `json:"steps,omitempty"`
+	Rules   int    `json:"rules"` // of the policy's chain
+
+	// MergedTo is how many rules those of the policy became, where some were
+	// merged; the steps count these.
+	MergedTo int    `json:"merged_to,omitempty"`
+	Steps    []Step `json:"steps,omitempty"`
 
 	Continues  []RuleRef `json:"continues,omitempty"` // that matched on the way
 	Rule       *RuleRef  `json:"rule,omitempty"`      // that decided; nil for the default
@@ -41,13 +46,26 @@ type Step struct {
 	First     []string `json:"first,omitempty"` // labels of the first few of them
 }
 
-// RuleRef names a rule.
+// RuleRef names a rule of the tables. Index and Line are those of the first
+// rule of the policy that it stands for.
 type RuleRef struct {
-	Index  int    `json:"index"`
-	Label  string `json:"label"`
-	Action string `json:"action"`
-	Line   int    `json:"line"`
+	Index    int        `json:"index"` // in the policy's chain, from 0
+	Label    string     `json:"label"`
+	Action   string     `json:"action"`
+	Line     int        `json:"line"`
+	Merged   int        `json:"merged,omitempty"`    // how many rules it stands for, if several
+	LastLine int        `json:"last_line,omitempty"` // of the last of them
+	Matched  *MemberRef `json:"matched,omitempty"`   // which of them the packet meets first; see Locate
 }
+
+// MemberRef is one of the rules of the policy that were merged.
+type MemberRef struct {
+	Index int `json:"index"` // in the policy's chain, from 0
+	Line  int `json:"line"`
+}
+
+// Lines is as that of Rule.
+func (r *RuleRef) Lines() string { return linesText(r.Line, r.LastLine) }
 
 // Trace judges a packet as Lookup does and tells each step.
 func (s *Set) Trace(k *packet.Key, st State) Trace {
@@ -55,13 +73,16 @@ func (s *Set) Trace(k *packet.Key, st State) Trace {
 	res := s.Lookup(k, st)
 	t := Trace{
 		Direction:  k.Direction.String(),
-		Rules:      len(c.Rules),
+		Rules:      c.PolicyRules(),
 		Default:    c.Default.String(),
 		Verdict:    res.Action.String(),
 		Reason:     res.Reason.String(),
 		ReasonText: res.Reason.Text(),
 		Audit:      s.Audit,
 		Result:     res,
+	}
+	if len(c.Rules) < t.Rules {
+		t.MergedTo = len(c.Rules)
 	}
 	switch {
 	case !k.IP:
@@ -83,7 +104,23 @@ func (s *Set) Trace(k *packet.Key, st State) Trace {
 
 func (c *Chain) ref(r int) RuleRef {
 	rule := &c.Rules[r]
-	return RuleRef{Index: r, Label: rule.Label, Action: rule.Action.String(), Line: rule.Line}
+	ref := RuleRef{Index: rule.First, Label: rule.Label, Action: rule.Action.String(), Line: rule.Line}
+	if rule.Merged() {
+		ref.Merged, ref.LastLine = rule.Count, rule.LastLine
+	}
+	return ref
+}
+
+// Locate fills in which rule of the policy the packet meets, where the rule
+// that decided stands for several. c is the chain of the trace, and rules are what
+// it was compiled from.
+func (t *Trace) Locate(c *Chain, rules []policy.Rule, k *packet.Key) {
+	if t.Rule == nil || t.Rule.Merged == 0 {
+		return
+	}
+	if i, ok := c.Member(rules, t.Result.Rule, k); ok {
+		t.Rule.Matched = &MemberRef{i, rules[i].Pos.Line}
+	}
 }
 
 // steps narrows the rules down, dimension by dimension.
@@ -167,7 +204,11 @@ func protoText(proto uint8) string {
 // Text writes the trace for a terminal, a line for each step.
 func (t *Trace) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-12s  %d rules, default %s\n", t.Direction, t.Rules, t.Default)
+	merged := ""
+	if t.MergedTo > 0 {
+		merged = fmt.Sprintf(" merged to %d", t.MergedTo)
+	}
+	fmt.Fprintf(&b, "%-12s  %d rules%s, default %s\n", t.Direction, t.Rules, merged, t.Default)
 	if t.Skipped != "" {
 		fmt.Fprintf(&b, "%-12s  %s\n", "rules", t.Skipped)
 	}
@@ -179,9 +220,9 @@ func (t *Trace) Text() string {
 	}
 	switch {
 	case t.Rule != nil && t.Reason == verdict.ReasonRule.String():
-		fmt.Fprintf(&b, "%-12s  rule %s (line %d)", t.Verdict, t.Rule.Label, t.Rule.Line)
+		fmt.Fprintf(&b, "%-12s  rule %s (%s)%s", t.Verdict, t.Rule.Label, t.Rule.Lines(), matchedText(t.Rule))
 	case t.Rule != nil:
-		fmt.Fprintf(&b, "%-12s  %s: %s, rule %s (line %d)", t.Verdict, t.Reason, t.ReasonText, t.Rule.Label, t.Rule.Line)
+		fmt.Fprintf(&b, "%-12s  %s: %s, rule %s (%s)%s", t.Verdict, t.Reason, t.ReasonText, t.Rule.Label, t.Rule.Lines(), matchedText(t.Rule))
 	default:
 		fmt.Fprintf(&b, "%-12s  %s: %s", t.Verdict, t.Reason, t.ReasonText)
 	}
@@ -190,6 +231,14 @@ func (t *Trace) Text() string {
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+// matchedText names the rule of the policy that was met.
+func matchedText(r *RuleRef) string {
+	if r.Matched == nil {
+		return ""
+	}
+	return fmt.Sprintf(": it is rule #%d (line %d)", r.Matched.Index+1, r.Matched.Line)
 }
 
 func leftText(s Step) string {

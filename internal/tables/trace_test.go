@@ -188,17 +188,22 @@ func TestTraceAgreesWithLookupAndModel(t *testing.T) {
 	}
 	t.Logf("%s=%d repeats this run", oracle.SeedVariable, seed)
 	gen := oracle.NewGenerator(seed)
+	located := 0
 	for range 100 {
 		p := gen.PolicyOf(1 + gen.Rand().IntN(150))
 		set := compiled(t, p)
 		for range 100 {
 			k := gen.Key(p)
 			st := gen.State(p, &k)
+			c, rules := &set.Chains[k.Direction], p.Chains[k.Direction].Rules
+			if st.FragmentRule != tables.NoRule {
+				st.FragmentRule = int(c.Of[st.FragmentRule])
+			}
 			trace, res := set.Trace(&k, st), set.Lookup(&k, st)
 			switch {
 			case trace.Verdict != res.Action.String() || trace.Reason != res.Reason.String():
 				t.Fatalf("trace %+v, lookup %+v", trace, res)
-			case (trace.Rule != nil) != (res.Rule != tables.NoRule), trace.Rule != nil && trace.Rule.Index != res.Rule:
+			case (trace.Rule != nil) != (res.Rule != tables.NoRule), trace.Rule != nil && trace.Rule.Index != c.Rules[res.Rule].First:
 				t.Fatalf("trace rule %+v, lookup %+v", trace.Rule, res)
 			case len(trace.Continues) != len(res.Continues):
 				t.Fatalf("trace continues %+v, lookup %+v", trace.Continues, res)
@@ -206,21 +211,34 @@ func TestTraceAgreesWithLookupAndModel(t *testing.T) {
 			if len(trace.Steps) == 0 {
 				continue
 			}
-			matching, first := 0, ""
-			rules := p.Chains[k.Direction].Rules
+			matching, first := map[uint32]bool{}, ""
 			for i := range rules {
 				if oracle.Matches(&rules[i], &k) {
-					if matching == 0 {
-						first = rules[i].Label(i)
+					if len(matching) == 0 {
+						first = c.Rules[c.Of[i]].Label
 					}
-					matching++
+					matching[c.Of[i]] = true
+				}
+				if oracle.Matches(&rules[i], &k) != rules[i].Matches(&k) {
+					t.Fatalf("rule %+v of the model matches %+v: %v", &rules[i], k, rules[i].Matches(&k))
 				}
 			}
 			end := trace.Steps[len(trace.Steps)-1]
-			if end.Left != matching || matching > 0 && end.First[0] != first {
-				t.Fatalf("last step %+v, but %d rules match, the first %q", end, matching, first)
+			if end.Left != len(matching) || len(matching) > 0 && end.First[0] != first {
+				t.Fatalf("last step %+v, but %d rules match, the first %q", end, len(matching), first)
+			}
+			// The rule of the policy that a merged rule names is the one that the walk finds.
+			trace.Locate(c, rules, &k)
+			if walk := oracle.Walk(p, &k, st); walk.Rule != tables.NoRule && trace.Rule.Merged > 0 {
+				if m := trace.Rule.Matched; m == nil || m.Index != walk.Rule || m.Line != rules[walk.Rule].Pos.Line {
+					t.Fatalf("trace finds %+v, the walk rule %d", m, walk.Rule)
+				}
+				located++
 			}
 		}
+	}
+	if located == 0 {
+		t.Error("no packet met a merged rule")
 	}
 }
 

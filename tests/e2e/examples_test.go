@@ -80,6 +80,20 @@ var examples = map[string]example{
 		trial{"guarded", "10.0.0.53", echo(7, 100), passes},
 		trial{"guarded", "2001:db8:0:1::53", echo(7, 100), passes},
 	),
+	"from-iptables.yaml": oneUplink.with(
+		counts{"egress mail-relay allowed": some, "egress #2-6 dropped": 4, "egress #7-10 rejected": 3},
+		trial{"guarded", "198.51.100.7", connect(25), passes},
+		trial{"guarded", "198.51.100.7", ping(1), silent},
+		trial{"guarded", "198.51.100.7", connect(80), silent},
+		trial{"guarded", "2001:db8::53", ping(1), silent},
+		trial{"guarded", "2001:db8::53", echo(7, 100), silent},
+		trial{"guarded", "198.51.100.25", connect(25), passes}, // behind the last address
+		trial{"guarded", "192.0.2.1", connect(80), refused},
+		trial{"guarded", "10.20.1.5", connect(443), refused},
+		trial{"guarded", "10.20.1.5", connect(80), refused},
+		trial{"guarded", "10.20.1.5", connect(8080), passes},
+		trial{"guarded", "10.20.0.5", connect(443), passes},
+	),
 	"audit.yaml": oneUplink.with(
 		counts{"egress default dropped": some, "egress web allowed": some, "egress ping allowed": 1},
 		trial{"guarded", webAddr4, curl(8080), passes}, // would be dropped
