@@ -12,8 +12,9 @@ enum egate_limit {
 	EGATE_LIMIT_EXTENSION_HEADERS = EGATE_MAX_EXTENSION_HEADERS,
 	EGATE_LIMIT_HEADER_BYTES = EGATE_MAX_HEADER_BYTES,
 	EGATE_LIMIT_CONTINUE_RULES = EGATE_MAX_CONTINUE_RULES,
+	EGATE_LIMIT_CACHE_PAGES = EGATE_CACHE_PAGES,
 	EGATE_LIMIT_WORDS = EGATE_MAX_WORDS,
-	EGATE_LIMIT_SEARCH_STEPS = EGATE_SEARCH_STEPS,
+	EGATE_LIMIT_DEPTH = EGATE_MAX_DEPTH,
 	EGATE_LIMIT_REASON_SLOTS = EGATE_REASON_SLOTS,
 	EGATE_LIMIT_NO_RULE = EGATE_NO_RULE,
 	EGATE_LIMIT_NO_ROW = EGATE_NO_ROW,
@@ -31,7 +32,8 @@ struct egate_abi {
 	enum egate_dimension dimension;
 	enum egate_limit limit;
 	struct egate_policy_config config;
-	struct egate_interval interval;
+	struct egate_line line;
+	enum egate_line_kind line_kind;
 	struct egate_quad quad;
 	struct egate_proto proto;
 	struct egate_rule rule;

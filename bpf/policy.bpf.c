@@ -13,6 +13,7 @@
 #include "include/maps.h"     /* the tables, the counters, the memory */
 #include "include/parse.h"    /* the packet's headers */
 #include "include/classify.h" /* the rules it meets */
+#include "include/cache.h"    /* the rules that its flow met before */
 #include "include/flow.h"     /* what is remembered of earlier packets */
 #include "include/count.h"    /* counters and events */
 #include "include/answer.h"   /* the reply to a rejected packet */
@@ -42,7 +43,7 @@ static __always_inline long match_round(struct match *m)
 			return 1;
 		w->base = lowest_bit(w->summary);
 		w->summary &= w->summary - 1;
-		w->word = and_rows(c, w->rows, 1 + w->base);
+		w->word = and_words(c, w->rows, w->base);
 		return 0;
 	}
 	index = w->base * 64 + lowest_bit(w->word);
@@ -52,6 +53,7 @@ static __always_inline long match_round(struct match *m)
 		return 1;
 	if (rule->action == EGATE_CONTINUE) {
 		count_rule(m->skb, c, index, EGATE_CONTINUE);
+		w->continued = 1;
 		return 0;
 	}
 	w->decision.rule = index;
@@ -72,15 +74,36 @@ static __always_inline int match(struct __sk_buff *skb, const volatile struct eg
 	struct match m = { .chain = c, .skb = skb, .work = w };
 
 	w->decision.rule = EGATE_NO_RULE;
+	w->continued = 0;
 	if (!c->words)
 		return 0;
 	classify(c, &w->packet, w->rows);
-	w->summary = c->words == 1 ? 1 : and_rows(c, w->rows, 0);
+	w->summary = c->words == 1 ? 1 : and_summaries(c, w->rows);
 	w->word = 0;
 	/* most packets meet the rule that decides in the first word: without the price of a callback */
 	if (!match_round(&m) && !match_round(&m))
 		bpf_loop(EGATE_MAX_WORDS + EGATE_MAX_CONTINUE_RULES, match_again, &m, 0);
 	return w->decision.rule != EGATE_NO_RULE;
+}
+
+/* As match(), but looks first whether a packet like this one was just here. */
+static __always_inline int match_flow(struct __sk_buff *skb, const volatile struct egate_chain *c,
+				      struct work *w)
+{
+	struct egate_cached *e = cache_entry(c, &w->packet);
+	int matched;
+
+	if (e && cache_holds(c, e, &w->packet)) {
+		w->decision.rule = e->rule;
+		w->decision.action = e->action;
+		w->decision.reason = EGATE_REASON_RULE;
+		return e->rule != EGATE_NO_RULE;
+	}
+	matched = match(skb, c, w);
+	/* continue rules are counted each time, so they must be met each time */
+	if (e && !w->continued)
+		cache_put(e, &w->packet, &w->decision);
+	return matched;
 }
 
 /* IPv6 neighbour discovery (RFC 4861) and the listener reports that it needs behind switches which snoop them (RFC 2710, RFC 3810). */
@@ -161,7 +184,7 @@ static __always_inline void decide(struct __sk_buff *skb, const volatile struct 
 	if (p->fragment == EGATE_LATER_FRAGMENT &&
 	    follow_fragment(p, direction, config.generation, d))
 		return;
-	if (!match(skb, c, w))
+	if (!match_flow(skb, c, w))
 		fallback(skb, c, direction, p, d);
 	if (p->fragment == EGATE_FIRST_FRAGMENT)
 		remember_fragment(p, direction, config.generation, d);

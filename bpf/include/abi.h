@@ -19,8 +19,10 @@
 #define EGATE_MAX_EXTENSION_HEADERS 8
 #define EGATE_MAX_HEADER_BYTES 1024
 #define EGATE_MAX_CONTINUE_RULES 64
-#define EGATE_MAX_WORDS 64 /* of a rule vector: 4,096 rules */
-#define EGATE_SEARCH_STEPS 25
+#define EGATE_CACHE_PAGES 16        /* of a direction and CPU */
+#define EGATE_CACHE_PAGE_ENTRIES 64 /* 4 KiB */
+#define EGATE_MAX_WORDS 64          /* of a rule vector: 4,096 rules */
+#define EGATE_MAX_DEPTH 44          /* of an address table, in lines */
 #define EGATE_NO_RULE 0xffffffffU
 #define EGATE_NO_ROW 0xffffU
 #define EGATE_REASON_SLOTS 64      /* room for reasons to come */
@@ -99,12 +101,19 @@ struct egate_addr {
 	__u64 lo;
 };
 
-/* Where the tables of one address dimension begin. */
+/* Spreads a 32-bit word over lines: see tables.Index. */
+struct egate_index {
+	__u32 shift;
+	__u32 low;
+	__u32 last;
+	__u32 base; /* position of a line in its table */
+};
+
+/* Where the table of one address dimension begins. */
 struct egate_addr_table {
-	__u32 shift4; /* cell of an IPv4 address: address >> shift4 */
-	__u32 shift6; /* cell of an IPv6 address: leading 64 bits >> shift6 */
-	__u32 cells4; /* position of the first cell in map cells */
-	__u32 cells6;
+	__u32 lines; /* position of its line 0 in map lines */
+	struct egate_index root4;
+	struct egate_index root6;
 };
 
 struct egate_selector_table {
@@ -120,10 +129,11 @@ struct egate_chain {
 	__u8 track;   /* remember who opened a connection */
 	__u8 rejects; /* something in this direction may be rejected */
 	__u8 used[EGATE_DIMENSIONS];
-	__u32 words;                     /* of a vector without its summary; 0: no rules */
+	__u32 words;                     /* of a vector; 0: no rules */
 	__u32 vectors[EGATE_DIMENSIONS]; /* position of row 0 in map vectors */
-	__u32 all;                       /* position of the row in which every rule matches */
+	__u32 strides[EGATE_DIMENSIONS]; /* words of a row */
 	__u32 rules;      /* position of rule 0 in maps rules, rule_counters, event_times */
+	__u32 cache;      /* position of page 0 in map cache */
 	__u32 rule_count; /* the default's entry stands behind the last rule's */
 	struct egate_addr_table addr[2];    /* destination, source */
 	struct egate_selector_table sel[2]; /* service, source port */
@@ -137,16 +147,37 @@ struct egate_policy_config {
 	__u8 pad[3];
 	struct egate_chain chain[EGATE_DIRECTIONS];
 };
-_Static_assert(sizeof(struct egate_chain) == 96, "egate_chain has no hidden padding");
-_Static_assert(sizeof(struct egate_policy_config) == 208,
+_Static_assert(sizeof(struct egate_chain) == 152, "egate_chain has no hidden padding");
+_Static_assert(sizeof(struct egate_policy_config) == 320,
 	       "egate_policy_config has no hidden padding");
 
-/* One step of an address table: see tables.AddressTable. */
-struct egate_interval {
-	__u64 start;
-	__u32 value; /* class, or position of the first sub-interval */
-	__u32 sub;   /* how many sub-intervals; 0: value is the class */
+enum egate_line_kind {
+	EGATE_LINE_STEPS,
+	EGATE_LINE_SHORT,
+	EGATE_LINE_INDEX,
+	EGATE_LINE_WIDE,
 };
+
+/* Marks a value that is the position of the line for the next word, not a class. */
+#define EGATE_NEXT 0x80000000U
+
+/* A cache line of an address table: see tables.Line. */
+struct egate_line {
+	__u8 kind; /* enum egate_line_kind */
+	__u8 shift;
+	__u16 half; /* the first of 15 short starts, the others lie behind it */
+	union {
+		__u32 starts[7];
+		__u32 wide_values[7]; /* 5 of them in use */
+		struct egate_index index;
+	};
+	union {
+		__u32 values[8];
+		__u16 classes[16];
+		__u64 wide_starts[4];
+	};
+};
+_Static_assert(sizeof(struct egate_line) == 64, "egate_line is a cache line");
 
 /* Four selector classes, or four page numbers: packed, since array maps round values up to 8 bytes. */
 struct egate_quad {

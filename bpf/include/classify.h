@@ -13,48 +13,142 @@
 #include "maps.h"
 #include "parse.h"
 
-/* The last interval of [lo, hi] that starts at or before key; the one at lo does. */
-static __always_inline __u32 search(__u64 key, __u32 lo, __u32 hi)
-{
-	for (int step = 0; step < EGATE_SEARCH_STEPS && lo < hi; step++) {
-		__u32 mid = lo + (hi - lo + 1) / 2;
-		struct egate_interval *iv = at(&intervals, mid);
+/* Hides from the compiler where a value comes from: it would make branches, which are mispredicted, of the arithmetic. */
+#define OPAQUE(x) asm volatile("" : "+r"(x))
 
-		if (!iv)
-			break;
-		if (iv->start <= key)
-			lo = mid;
-		else
-			hi = mid - 1;
+static __always_inline __u32 line_of(const volatile struct egate_index *x, __u32 word)
+{
+	__u32 n = word >> (x->shift & 31);
+
+	if (n <= x->low)
+		return x->base;
+	n -= x->low;
+	return x->base + (n < x->last ? n : x->last);
+}
+
+/* The value of a word: that behind the last start which is not above it. */
+static __always_inline __u32 step_of(const struct egate_line *l, __u32 word)
+{
+	__u64 n = 0;
+
+#pragma unroll
+	for (int i = 0; i < 7; i++) {
+		__u64 less = (__u64)l->starts[i] - word - 1;
+
+		OPAQUE(less);
+		n += less >> 63;
 	}
-	return lo;
+	OPAQUE(n);
+	return l->values[n & 7];
+}
+
+/*
+ * The class of a word in a short line. Four starts of 15 bits are compared in
+ * one subtraction, the top bit of each 16 keeping it from its neighbour
+ * (Lamport, Multiple Byte Processing with Full-Word Instructions, 1975).
+ */
+static __always_inline __u32 short_of(const struct egate_line *l, __u32 word)
+{
+	const __u64 ones = 0x0001000100010001ULL;
+	const __u64 *starts = (const __u64 *)l;
+	__u64 above = 0;
+	__u64 behind = (((word >> (l->shift & 31)) & 0x7fff) + 1) * ones;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		__u64 each = ((starts[i] | ones << 15) - behind) >> 15 & ones;
+
+		/* kind and shift are no start */
+		above += i ? each : each & ~1ULL;
+	}
+	above = 15 - (above * ones >> 48);
+	OPAQUE(above);
+	return l->classes[above & 15];
+}
+
+static __always_inline __u32 wide_of(const struct egate_line *l, __u64 words)
+{
+	__u64 n = 4;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		__u64 start = l->wide_starts[i];
+		/* the borrow of words - start (Warren, Hacker's Delight, 2-12) */
+		__u64 less = (~words & start) | ((~words | start) & (words - start));
+
+		OPAQUE(less);
+		n -= less >> 63;
+	}
+	OPAQUE(n);
+	n &= 7; /* 4 at most; the verifier knows 7 */
+	return *(l->wide_values + n);
+}
+
+/*
+ * The class of an address from the line at position on, in which the word
+ * number at_word is looked up. A global function: the verifier follows it once
+ * by itself, and the common case, a class in the first line, goes without it.
+ */
+__noinline __u32 class_below(__u32 first, __u32 position, __u32 at_word, __u32 source)
+{
+	struct work *w = at(&work, 0);
+	const struct egate_addr *a;
+	__u32 word, value;
+
+	if (!w)
+		return 0;
+	a = source ? &w->packet.src : &w->packet.dst;
+	for (int depth = 0; depth < EGATE_MAX_DEPTH; depth++) {
+		struct egate_line *l = at(&lines, first + position);
+
+		if (!l)
+			return 0;
+		word = at_word & 2   ? at_word & 1 ? a->lo : a->lo >> 32
+		       : at_word & 1 ? a->hi
+				     : a->hi >> 32;
+		if (l->kind == EGATE_LINE_INDEX) {
+			position = line_of(&l->index, word);
+			continue;
+		}
+		if (l->kind == EGATE_LINE_SHORT)
+			return short_of(l, word);
+		value = l->kind == EGATE_LINE_WIDE ? wide_of(l, a->lo) : step_of(l, word);
+		if (!(value & EGATE_NEXT))
+			return value;
+		position = value & ~EGATE_NEXT;
+		at_word++;
+	}
+	return 0;
 }
 
 static __always_inline __u32 address_class(const volatile struct egate_addr_table *t,
-					   const struct egate_addr *a)
+					   const struct egate_addr *a, __u32 source)
 {
-	__u64 key;
-	__u32 cell;
+	__u32 word, value, position, at_word;
+	struct egate_line *l;
 
 	if (is_v4(a)) {
-		key = (__u32)a->lo;
-		cell = t->cells4 + (__u32)(key >> t->shift4);
+		at_word = 3;
+		word = a->lo;
+		position = line_of(&t->root4, word);
 	} else {
-		key = a->hi;
-		cell = t->cells6 + (__u32)(key >> t->shift6);
+		at_word = 0;
+		word = a->hi >> 32;
+		position = line_of(&t->root6, word);
 	}
-
-	__u32 *first = at(&cells, cell);
-	__u32 *last = at(&cells, cell + 1);
-
-	if (!first || !last)
+	l = at(&lines, t->lines + position);
+	if (!l)
 		return 0;
-
-	struct egate_interval *iv = at(&intervals, search(key, *first, *last));
-
-	if (iv && iv->sub)
-		iv = at(&intervals, search(a->lo, iv->value, iv->value + iv->sub - 1));
-	return iv ? iv->value : 0;
+	if (l->kind == EGATE_LINE_SHORT)
+		return short_of(l, word);
+	if (l->kind == EGATE_LINE_STEPS) {
+		value = step_of(l, word);
+		if (!(value & EGATE_NEXT))
+			return value;
+		position = value & ~EGATE_NEXT;
+		at_word++;
+	}
+	return class_below(t->lines, position, at_word, source);
 }
 
 static __always_inline __u32 quad(__u32 position)
@@ -85,9 +179,9 @@ static __always_inline void classify(const volatile struct egate_chain *c, const
 	__u32 class[EGATE_DIMENSIONS] = {};
 
 	if (c->used[EGATE_DIM_DESTINATION] && p->have & EGATE_HAVE_DST)
-		class[EGATE_DIM_DESTINATION] = address_class(&c->addr[0], &p->dst);
+		class[EGATE_DIM_DESTINATION] = address_class(&c->addr[0], &p->dst, 0);
 	if (c->used[EGATE_DIM_SOURCE] && p->have & EGATE_HAVE_SRC)
-		class[EGATE_DIM_SOURCE] = address_class(&c->addr[1], &p->src);
+		class[EGATE_DIM_SOURCE] = address_class(&c->addr[1], &p->src, 1);
 	if (p->have & EGATE_HAVE_PROTO) {
 		if (c->used[EGATE_DIM_SERVICE])
 			class[EGATE_DIM_SERVICE] = selector_class(&c->sel[0], p, p->selector);
@@ -97,24 +191,70 @@ static __always_inline void classify(const volatile struct egate_chain *c, const
 	}
 #pragma unroll
 	for (int d = 0; d < EGATE_DIMENSIONS; d++)
-		rows[d] = c->vectors[d] + class[d] * (c->words + 1);
+		rows[d] = c->vectors[d] + class[d] * c->strides[d];
 }
 
-/* Word i of the packet's rows, ANDed over the dimensions in use; word 0 is the summary. */
-static __always_inline __u64 and_rows(const volatile struct egate_chain *c, const __u32 *rows,
-				      __u32 i)
+/* The number of bits set (Warren, Hacker's Delight, 5-1). */
+static __always_inline __u32 population(__u64 x)
 {
-	__u64 *word = at(&vectors, c->all + i);
-	__u64 left;
+	x -= x >> 1 & 0x5555555555555555ULL;
+	x = (x & 0x3333333333333333ULL) + (x >> 2 & 0x3333333333333333ULL);
+	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	return x * 0x0101010101010101ULL >> 56;
+}
 
-	if (!word)
-		return 0;
-	left = *word;
+static __always_inline __u64 first_bits(__u32 n)
+{
+	return n >= 64 ? ~0ULL : (1ULL << n) - 1;
+}
+
+static __always_inline int uses_none(const volatile struct egate_chain *c)
+{
+	return !c->used[0] && !c->used[1] && !c->used[2] && !c->used[3];
+}
+_Static_assert(EGATE_DIMENSIONS == 4, "uses_none asks for each dimension");
+
+/* Words in which the packet's rows may have a rule in common. */
+static __always_inline __u64 and_summaries(const volatile struct egate_chain *c, const __u32 *rows)
+{
+	__u64 left = ~0ULL;
+
+	if (uses_none(c))
+		return first_bits(c->words);
 #pragma unroll
 	for (int d = 0; d < EGATE_DIMENSIONS; d++) {
+		__u64 *summary;
+
 		if (!c->used[d])
 			continue;
-		word = at(&vectors, rows[d] + i);
+		summary = at(&vectors, rows[d]);
+		if (!summary)
+			return 0;
+		left &= *summary;
+	}
+	return left;
+}
+
+/* Word i of the packet's vectors, ANDed over the dimensions in use; every one of them has it. */
+static __always_inline __u64 and_words(const volatile struct egate_chain *c, const __u32 *rows,
+				       __u32 i)
+{
+	__u64 left = ~0ULL;
+
+	if (uses_none(c))
+		return first_bits(c->rule_count - i * 64);
+	if (c->words == 1)
+		return and_summaries(c, rows); /* which are the vectors */
+#pragma unroll
+	for (int d = 0; d < EGATE_DIMENSIONS; d++) {
+		__u64 *word;
+
+		if (!c->used[d])
+			continue;
+		word = at(&vectors, rows[d]);
+		if (!word)
+			return 0;
+		word = at(&vectors, rows[d] + 1 + population(*word & ((1ULL << (i & 63)) - 1)));
 		if (!word)
 			return 0;
 		left &= *word;

@@ -22,16 +22,30 @@
 
 /* --- of a policy: written by Go before the switch, read by the program --- */
 
-/* Address intervals of all dimensions and directions; positions inside are absolute. */
-ARRAY_MAP(BPF_MAP_TYPE_ARRAY, intervals, struct egate_interval);
-/* The index in front of them. */
-ARRAY_MAP(BPF_MAP_TYPE_ARRAY, cells, __u32);
+/*
+ * Lines of the address tables of all dimensions and directions. Mappable, since
+ * such a map begins on a page, so that a line never straddles cache lines, and
+ * Go fills it by one copy.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct egate_line);
+} lines SEC(".maps");
 /* 256 entries for each selector table in use. */
 ARRAY_MAP(BPF_MAP_TYPE_ARRAY, protos, struct egate_proto);
 /* Rows and pages of the selector tables. */
 ARRAY_MAP(BPF_MAP_TYPE_ARRAY, pages, struct egate_quad);
-/* Rule vectors of all dimensions and directions. */
-ARRAY_MAP(BPF_MAP_TYPE_ARRAY, vectors, __u64);
+/* Rule vectors of all dimensions and directions; mappable as lines are. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} vectors SEC(".maps");
 /* Rules of both directions, each direction's default behind its last rule. */
 ARRAY_MAP(BPF_MAP_TYPE_ARRAY, rules, struct egate_rule);
 /* Guarded interfaces, by ifindex. An interface that is not in it passes unjudged. */
@@ -44,6 +58,25 @@ ARRAY_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, rule_counters, struct egate_rule_counter);
 ARRAY_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, iface_counters, struct egate_iface_counter);
 /* Theoretical arrival time of each rule's next event (GCRA). */
 ARRAY_MAP(BPF_MAP_TYPE_ARRAY, event_times, __u64);
+
+/* What match() found for the last packets: see cache.h. A cache line each. */
+struct egate_cached {
+	struct egate_addr dst;
+	struct egate_addr src;
+	__u32 rule; /* index in its chain, or EGATE_NO_RULE */
+	__u16 selector;
+	__u16 source_port;
+	__u8 proto;
+	__u8 action;
+	__u8 used; /* 0: the entry is empty */
+	__u8 pad[21];
+};
+struct egate_cache_page {
+	struct egate_cached entries[EGATE_CACHE_PAGE_ENTRIES];
+};
+_Static_assert(sizeof(struct egate_cached) == 64, "egate_cached is a cache line");
+/* EGATE_CACHE_PAGES pages for each direction with rules; written and read by the program alone. */
+ARRAY_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, cache, struct egate_cache_page);
 
 /* --- of the state: pinned, shared by successive policies --- */
 
@@ -97,6 +130,7 @@ struct work {
 	__u64 summary;                /* words of the ANDed rows that were not looked at yet */
 	__u64 word;                   /* rules of the present word that were not looked at yet */
 	__u32 base;                   /* number of the present word */
+	__u32 continued;              /* continue rules that were met */
 	__u32 cursor;                 /* in options, or in a chain of IPv6 extension headers */
 	__u8 options[64];             /* of the IPv4 header, 40 bytes at most */
 };

@@ -62,6 +62,8 @@ static __always_inline int copy(struct __sk_buff *skb, __u32 offset, void *to, _
 
 	if (offset > 0x7ff)
 		return -1;
+	/* the verifier of Linux 6.1 forgets the bound if the compiler puts offset aside */
+	asm volatile("%0 &= 0x7ff" : "+r"(offset));
 	if (data + offset + n <= end) {
 		__builtin_memcpy(to, data + offset, n);
 		return 0;

@@ -150,14 +150,14 @@ func printSizes(w *output, size tables.Size, width int) error {
 	t := table.New(
 		table.Column{Head: "TABLES", Min: 7},
 		table.Column{Head: "RULES", Right: true},
-		table.Column{Head: "INTERVALS", Right: true},
+		table.Column{Head: "LINES", Right: true},
 		table.Column{Head: "PAGES", Right: true},
 		table.Column{Head: "WORDS", Right: true},
 		table.Column{Head: "KERNEL MEMORY", Right: true},
 	)
 	for _, d := range verdict.Directions {
 		c := size.Chains[d]
-		t.Add(d.String(), table.Count(uint64(c.Rules)), table.Count(uint64(c.Intervals)), table.Count(uint64(c.Pages)),
+		t.Add(d.String(), table.Count(uint64(c.Rules)), table.Count(uint64(c.Lines)), table.Count(uint64(c.Pages)),
 			table.Count(uint64(c.VectorWords)), table.Bytes(uint64(c.Bytes)))
 	}
 	fmt.Fprintln(w)

@@ -2,11 +2,11 @@ package compile
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"egate/internal/ipset"
-	"egate/internal/oracle"
 	"egate/internal/policy"
 	"egate/internal/tables"
 	"egate/internal/verdict"
@@ -53,108 +53,53 @@ func TestMillionPrefixes(t *testing.T) {
 	}
 }
 
-// The intervals of a table cover both spaces, ascend, and no two neighbours
-// have one class; what is resolved further starts at 0 and ends where it
-// should.
+// Intervals gives each first address once, in order, and no two neighbours of
+// one class, however the lines are laid out.
 func TestIntervalsAreMinimal(t *testing.T) {
 	set := func(ranges ...ipset.Range) *ipset.Set { return ipset.New(ranges) }
 	hi := func(n uint64) ipset.Addr { return ipset.Addr{Hi: n} }
 	max := ^uint64(0)
+	type interval struct {
+		first ipset.Addr
+		class uint16
+	}
+	zero4 := ipset.From4(0)
 	tests := map[string]struct {
 		set  *ipset.Set
-		want []tables.Interval
+		want []interval
 	}{
-		"all of IPv6 skips the IPv4 block": {
-			set:  ipset.All6(),
-			want: []tables.Interval{{}, {Value: 1}},
-		},
-		"all of IPv4": {
-			set:  ipset.All4(),
-			want: []tables.Interval{{Value: 1}, {}},
-		},
-		"a /64": {
-			set: prefixes("2001:db8::/64"),
-			want: []tables.Interval{
-				{},
-				{}, {Start: 0x20010db8_00000000, Value: 1}, {Start: 0x20010db8_00000001},
-			},
-		},
+		"all of IPv6 skips the IPv4 block": {ipset.All6(), []interval{{zero4, 0}, {hi(0), 1}}},
+		"all of IPv4":                      {ipset.All4(), []interval{{zero4, 1}, {hi(0), 0}}},
+		"a /64": {prefixes("2001:db8::/64"), []interval{
+			{zero4, 0}, {hi(0), 0}, {hi(0x20010db8_00000000), 1}, {hi(0x20010db8_00000001), 0},
+		}},
 		"the low half of a /64 and all of the next": {
-			set: set(ipset.Range{First: hi(8), Last: ipset.Addr{Hi: 8, Lo: max / 2}}, ipset.Range{First: hi(9), Last: ipset.Addr{Hi: 9, Lo: max}}),
-			want: []tables.Interval{
-				{},
-				{}, {Start: 8, Value: 5, Sub: 2}, {Start: 9, Value: 1}, {Start: 10},
-				{Value: 1}, {Start: max/2 + 1},
-			},
+			set(ipset.Range{First: hi(8), Last: ipset.Addr{Hi: 8, Lo: max / 2}}, ipset.Range{First: hi(9), Last: ipset.Addr{Hi: 9, Lo: max}}),
+			[]interval{{zero4, 0}, {hi(0), 0}, {hi(8), 1}, {ipset.Addr{Hi: 8, Lo: max/2 + 1}, 0}, {hi(9), 1}, {hi(10), 0}},
 		},
 		"a range over three /64": {
-			set: set(ipset.Range{First: ipset.Addr{Hi: 8, Lo: 7}, Last: ipset.Addr{Hi: 10, Lo: 6}}),
-			want: []tables.Interval{
-				{},
-				{}, {Start: 8, Value: 6, Sub: 2}, {Start: 9, Value: 1}, {Start: 10, Value: 8, Sub: 2}, {Start: 11},
-				{}, {Start: 7, Value: 1},
-				{Value: 1}, {Start: 7},
-			},
+			set(ipset.Range{First: ipset.Addr{Hi: 8, Lo: 7}, Last: ipset.Addr{Hi: 10, Lo: 6}}),
+			[]interval{{zero4, 0}, {hi(0), 0}, {ipset.Addr{Hi: 8, Lo: 7}, 1}, {ipset.Addr{Hi: 10, Lo: 7}, 0}},
 		},
-		"the last address": {
-			set:  set(ipset.Range{First: ipset.Addr{Hi: max, Lo: max}, Last: ipset.Addr{Hi: max, Lo: max}}),
-			want: []tables.Interval{{}, {}, {Start: max, Value: 3, Sub: 2}, {}, {Start: max, Value: 1}},
+		"the last addresses": {
+			set(ipset.Range{First: last4, Last: last4}, ipset.Range{First: last, Last: last}),
+			[]interval{{zero4, 0}, {last4, 1}, {hi(0), 0}, {last, 1}},
 		},
 		"the addresses around the IPv4 block": {
-			set: set(ipset.Range{First: first4.Prev(), Last: first4.Prev()}, ipset.Range{First: last4.Next(), Last: last4.Next()}),
-			want: []tables.Interval{
-				{},
-				{Value: 3, Sub: 3}, {Start: 1},
-				{}, {Start: first4.Prev().Lo, Value: 1}, {Start: last4.Next().Lo + 1},
-			},
+			set(ipset.Range{First: first4.Prev(), Last: first4.Prev()}, ipset.Range{First: last4.Next(), Last: last4.Next()}),
+			[]interval{{zero4, 0}, {hi(0), 0}, {first4.Prev(), 1}, {last4.Next().Next(), 0}},
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := mustCompile(t, egress(policy.Rule{To: test.set})).Chains[verdict.Egress]
-			got := c.Addresses[tables.Destination].Intervals
-			if len(got) != len(test.want) {
-				t.Fatalf("got %+v, want %+v", got, test.want)
+			var got []interval
+			for first, class := range c.Addresses[tables.Destination].Intervals() {
+				got = append(got, interval{first, class})
 			}
-			for i := range got {
-				if got[i] != test.want[i] {
-					t.Errorf("interval %d: got %+v, want %+v", i, got[i], test.want[i])
-				}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})
-	}
-}
-
-// A cell is the position of the interval that holds its first address, and the
-// last entry that of the last interval of the family.
-func TestCellsPointAtTheirIntervals(t *testing.T) {
-	gen := oracle.NewGenerator(seed(t))
-	for range 100 {
-		set := mustCompile(t, gen.PolicyOf(1+gen.Rand().IntN(60)))
-		for d := range set.Chains {
-			for i := range set.Chains[d].Addresses {
-				table := &set.Chains[d].Addresses[i]
-				if len(table.Intervals) == 0 {
-					continue
-				}
-				end4 := table.Cells4[len(table.Cells4)-1]
-				checkCells(t, table.Cells4, table.Intervals, 0, 32-table.Width4)
-				checkCells(t, table.Cells6, table.Intervals, end4+1, 64-table.Width6)
-			}
-		}
-	}
-}
-
-func checkCells(t *testing.T, cells []uint32, intervals []tables.Interval, base uint32, shift uint8) {
-	t.Helper()
-	end := cells[len(cells)-1]
-	if cells[0] != base {
-		t.Errorf("cell 0 is at %d, want %d", cells[0], base)
-	}
-	for i, at := range cells[:len(cells)-1] {
-		first := uint64(i) << shift
-		if intervals[at].Start > first || at < end && intervals[at+1].Start <= first {
-			t.Fatalf("cell %d starts at %x and is said to lie in interval %d of %+v", i, first, at, intervals)
-		}
 	}
 }

@@ -83,7 +83,7 @@ func BenchmarkCompile(b *testing.B) {
 				set = mustCompile(b, bench.p)
 			}
 			size := set.Size()
-			b.ReportMetric(float64(size.Chains[verdict.Egress].Intervals), "intervals")
+			b.ReportMetric(float64(size.Chains[verdict.Egress].Lines), "lines")
 			b.ReportMetric(float64(size.Bytes), "kernel-B")
 		})
 	}

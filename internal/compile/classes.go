@@ -64,6 +64,9 @@ type dimension struct {
 	words  int      // of a combination
 	combos []uint64 // class c at c*words
 	byHash map[uint64]uint16
+
+	stride  int      // words of a vector over the rules
+	vectors []uint64 // class c at c*stride
 }
 
 func newDimension(g grouping) *dimension {
@@ -100,34 +103,71 @@ func (d *dimension) class(c *combination) (uint16, error) {
 	}
 }
 
-// vectors expands the classes to bit vectors over the rules, each behind its
-// summary word, as tables.Chain.Vectors holds them.
-func (d *dimension) vectors(rules int) []uint64 {
-	stride := (rules+63)/64 + 1
-	out := make([]uint64, d.classes()*stride)
-	free := out[1:stride] // class 0
+// expand makes the classes' bit vectors over the rules.
+func (d *dimension) expand(rules int) {
+	d.stride = (rules + 63) / 64
+	d.vectors = make([]uint64, d.classes()*d.stride)
+	free := d.vectors[:d.stride] // class 0
 	for r, g := range d.of {
 		if g == none {
 			free[r/64] |= 1 << (r % 64)
 		}
 	}
 	for class := range d.classes() {
-		row := out[class*stride:][:stride]
-		copy(row[1:], free)
+		vector := d.vector(uint16(class))
+		copy(vector, free)
 		for i, word := range d.combo(uint16(class)) {
 			for ; word != 0; word &= word - 1 {
 				for _, r := range d.rules[i*64+bits.TrailingZeros64(word)] {
-					row[1+r/64] |= 1 << (r % 64)
+					vector[r/64] |= 1 << (r % 64)
 				}
 			}
 		}
-		for i, word := range row[1:] {
+	}
+}
+
+func (d *dimension) vector(class uint16) []uint64 {
+	return d.vectors[int(class)*d.stride:][:d.stride]
+}
+
+// table stores the vectors as tables.VectorTable says.
+func (d *dimension) table() tables.VectorTable {
+	if d.stride == 1 {
+		return tables.VectorTable{Stride: 1, Words: slices.Clone(d.vectors)}
+	}
+	longest := 0
+	for class := range d.classes() {
+		stored := 0
+		for _, word := range d.vector(uint16(class)) {
+			if word != 0 {
+				stored++
+			}
+		}
+		longest = max(longest, 1+stored)
+	}
+	out := tables.VectorTable{Stride: roundRow(longest)}
+	out.Words = make([]uint64, d.classes()*out.Stride)
+	for class := range d.classes() {
+		row := out.Words[class*out.Stride:][:out.Stride]
+		at := 1
+		for i, word := range d.vector(uint16(class)) {
 			if word != 0 {
 				row[0] |= 1 << i
+				row[at] = word
+				at++
 			}
 		}
 	}
 	return out
+}
+
+// roundRow gives rows of so many words a length with which they don't straddle
+// cache lines of 8 words if they need not.
+func roundRow(words int) int {
+	if words > 8 {
+		return (words + 7) &^ 7
+	}
+	return max(2, 1<<bits.Len(uint(words-1)))
 }
 
 // members lists for each group the classes that it is part of, ascending. It

@@ -38,7 +38,6 @@ func Compile(p *policy.Policy) (*tables.Set, policy.Problems, error) {
 		MaxFlows:   p.MaxFlows,
 	}
 	var warnings policy.Problems
-	intervals := 0
 	for _, dir := range verdict.Directions {
 		model, opposite := &p.Chains[dir], &p.Chains[dir.Opposite()]
 		if err := validate(dir, model); err != nil {
@@ -54,12 +53,6 @@ func Compile(p *policy.Policy) (*tables.Set, policy.Problems, error) {
 		dims, err := compileChain(chain, plan)
 		if err != nil {
 			return nil, nil, fmt.Errorf("compile %s rules: %w", dir, err)
-		}
-		for _, t := range chain.Addresses {
-			intervals += len(t.Intervals)
-		}
-		if intervals > tables.MaxIntervals {
-			return nil, nil, fmt.Errorf("compile policy: the address tables need %d intervals and hold at most %d; merge neighbouring prefixes or drop single addresses: %w", intervals, tables.MaxIntervals, ErrTooLarge)
 		}
 		warnings = append(warnings, limitWarnings(plan.unreachable(chain, dims))...)
 	}
@@ -97,7 +90,8 @@ func compileChain(c *tables.Chain, plan *merged) (dimensions, error) {
 		if dim != nil {
 			dims[d] = dim
 			c.Used[d] = true
-			c.Vectors[d] = dim.vectors(len(rules))
+			dim.expand(len(rules))
+			c.Vectors[d] = dim.table()
 		}
 	}
 	return dims, nil

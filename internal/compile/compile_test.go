@@ -123,7 +123,7 @@ func TestOnlyWhatIsAskedIsUsed(t *testing.T) {
 		t.Errorf("used %v, want %v", c.Used, want)
 	}
 	for _, d := range []tables.Dimension{tables.Destination, tables.Service} {
-		if c.Vectors[d] != nil {
+		if c.Vectors[d].Words != nil {
 			t.Errorf("%s has vectors", d)
 		}
 	}

@@ -103,11 +103,8 @@ func newSearch(c *tables.Chain, dims dimensions) *search {
 	return s
 }
 
-// row is a class's vector without its summary.
-func (s *search) row(d tables.Dimension, class uint16) []uint64 {
-	stride := s.chain.Words + 1
-	return s.chain.Vectors[d][int(class)*stride+1:][:s.chain.Words]
-}
+// row is a class's vector.
+func (s *search) row(d tables.Dimension, class uint16) []uint64 { return s.dims[d].vector(class) }
 
 // explain says why rule r can never match, or "" where it can. What may take
 // its packets are deciding rules before rule end, which is r or before it.

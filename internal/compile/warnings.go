@@ -152,7 +152,7 @@ func (m *merged) coveredBefore(c *tables.Chain, i int, budget *int) int {
 	candidates := 0
 	for w := range (before + 63) / 64 {
 		*budget--
-		word := c.And(classes, 1+w) & c.Deciding[w]
+		word := c.And(classes, w) & c.Deciding[w]
 		if w == before/64 {
 			word &= 1<<(before%64) - 1
 		}

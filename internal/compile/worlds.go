@@ -68,13 +68,11 @@ func newWorlds(c *tables.Chain, dims dimensions) *worlds {
 }
 
 func addFamilies(of []world, t *tables.AddressTable) {
-	count4 := int(t.Cells4[len(t.Cells4)-1]) + 1
-	for i, iv := range t.Intervals {
-		switch {
-		case i < count4:
-			of[iv.Value].add(kind4)
-		case iv.Sub == 0:
-			of[iv.Value].add(kind6)
+	for first, class := range t.Intervals() {
+		if first.Is4() {
+			of[class].add(kind4)
+		} else {
+			of[class].add(kind6)
 		}
 	}
 }

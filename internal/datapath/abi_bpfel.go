@@ -30,11 +30,10 @@ type abiEgateAddr struct {
 }
 
 type abiEgateAddrTable struct {
-	_      structs.HostLayout
-	Shift4 uint32
-	Shift6 uint32
-	Cells4 uint32
-	Cells6 uint32
+	_     structs.HostLayout
+	Lines uint32
+	Root4 abiEgateIndex
+	Root6 abiEgateIndex
 }
 
 type abiEgateChain struct {
@@ -46,8 +45,9 @@ type abiEgateChain struct {
 	Used          [4]uint8
 	Words         uint32
 	Vectors       [4]uint32
-	All           uint32
+	Strides       [4]uint32
 	Rules         uint32
+	Cache         uint32
 	RuleCount     uint32
 	Addr          [2]abiEgateAddrTable
 	Sel           [2]abiEgateSelectorTable
@@ -136,11 +136,12 @@ type abiEgateIfaceCounter struct {
 	Bytes   [3]uint64
 }
 
-type abiEgateInterval struct {
+type abiEgateIndex struct {
 	_     structs.HostLayout
-	Start uint64
-	Value uint32
-	Sub   uint32
+	Shift uint32
+	Low   uint32
+	Last  uint32
+	Base  uint32
 }
 
 type abiEgateLimit uint32
@@ -151,12 +152,31 @@ const (
 	abiEgateLimitEGATE_LIMIT_EXTENSION_HEADERS abiEgateLimit = 8
 	abiEgateLimitEGATE_LIMIT_HEADER_BYTES      abiEgateLimit = 1024
 	abiEgateLimitEGATE_LIMIT_CONTINUE_RULES    abiEgateLimit = 64
+	abiEgateLimitEGATE_LIMIT_CACHE_PAGES       abiEgateLimit = 16
 	abiEgateLimitEGATE_LIMIT_WORDS             abiEgateLimit = 64
-	abiEgateLimitEGATE_LIMIT_SEARCH_STEPS      abiEgateLimit = 25
+	abiEgateLimitEGATE_LIMIT_DEPTH             abiEgateLimit = 44
 	abiEgateLimitEGATE_LIMIT_REASON_SLOTS      abiEgateLimit = 64
 	abiEgateLimitEGATE_LIMIT_NO_RULE           abiEgateLimit = 4294967295
 	abiEgateLimitEGATE_LIMIT_NO_ROW            abiEgateLimit = 65535
 	abiEgateLimitEGATE_LIMIT_UNKNOWN_PROTOCOL  abiEgateLimit = 255
+)
+
+type abiEgateLine struct {
+	_      structs.HostLayout
+	Kind   uint8
+	Shift  uint8
+	Half   uint16
+	Starts [7]uint32
+	Values [8]uint32
+}
+
+type abiEgateLineKind uint32
+
+const (
+	abiEgateLineKindEGATE_LINE_STEPS abiEgateLineKind = 0
+	abiEgateLineKindEGATE_LINE_SHORT abiEgateLineKind = 1
+	abiEgateLineKindEGATE_LINE_INDEX abiEgateLineKind = 2
+	abiEgateLineKindEGATE_LINE_WIDE  abiEgateLineKind = 3
 )
 
 type abiEgateLink uint32

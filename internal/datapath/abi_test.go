@@ -3,6 +3,7 @@ package datapath
 import (
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/cilium/ebpf/btf"
 
@@ -65,6 +66,7 @@ func TestEnumsAgree(t *testing.T) {
 // against each other.
 func TestNumbersAgree(t *testing.T) {
 	dimension, link := cEnum(t, "egate_dimension"), cEnum(t, "egate_link")
+	kind := cEnum(t, "egate_line_kind")
 	have, fragment, limit := cEnum(t, "egate_have"), cEnum(t, "egate_fragment"), cEnum(t, "egate_limit")
 	for _, c := range []struct {
 		what string
@@ -90,16 +92,18 @@ func TestNumbersAgree(t *testing.T) {
 		{"header bytes", limit["EGATE_LIMIT_HEADER_BYTES"], packet.MaxHeaderBytes},
 		{"continue rules", limit["EGATE_LIMIT_CONTINUE_RULES"], policy.MaxContinueRules},
 		{"words", limit["EGATE_LIMIT_WORDS"], (tables.MaxRules + 63) / 64},
+		{"depth of an address table", limit["EGATE_LIMIT_DEPTH"], tables.MaxDepth},
+		{"steps", kind["EGATE_LINE_STEPS"], int(tables.LineSteps)},
+		{"short", kind["EGATE_LINE_SHORT"], int(tables.LineShort)},
+		{"index", kind["EGATE_LINE_INDEX"], int(tables.LineIndex)},
+		{"wide", kind["EGATE_LINE_WIDE"], int(tables.LineWide)},
+		{"size of a line", uint64(unsafe.Sizeof(abiEgateLine{})), int(unsafe.Sizeof(tables.Line{}))},
 		{"no row", limit["EGATE_LIMIT_NO_ROW"], tables.NoRow},
 		{"abi version", limit["EGATE_LIMIT_ABI_VERSION"], int(ABIVersion)},
 	} {
 		if int(c.c) != c.g {
 			t.Errorf("%s: %d in C, %d in Go", c.what, c.c, c.g)
 		}
-	}
-	// A search halves the intervals each step until one is left.
-	if steps := limit["EGATE_LIMIT_SEARCH_STEPS"]; 1<<steps < tables.MaxIntervals {
-		t.Errorf("%d steps of search for %d intervals", steps, tables.MaxIntervals)
 	}
 	if slots := limit["EGATE_LIMIT_REASON_SLOTS"]; slots < uint64(verdict.ReasonCount) || slots&(slots-1) != 0 {
 		t.Errorf("%d slots for %d reasons; want a power of two that holds them", slots, verdict.ReasonCount)
@@ -152,12 +156,12 @@ func TestEncodePositionsOfTheSecondChain(t *testing.T) {
 		Words:   1,
 		Used:    [tables.DimensionCount]bool{tables.Destination: true, tables.Service: true},
 	}
-	chain.Vectors[tables.Destination] = []uint64{0, 0, 1, 3}
-	chain.Vectors[tables.Service] = []uint64{1, 1}
+	chain.Vectors[tables.Destination] = tables.VectorTable{Stride: 1, Words: []uint64{0, 3}}
+	chain.Vectors[tables.Service] = tables.VectorTable{Stride: 1, Words: []uint64{1}}
 	chain.Addresses[tables.Destination] = tables.AddressTable{
-		Width4: 1, Width6: 2,
-		Cells4: []uint32{0, 0, 0}, Cells6: []uint32{1, 1, 1, 1, 1},
-		Intervals: []tables.Interval{{Start: 0, Value: 1}, {Start: 0, Value: 2, Sub: 1}, {Start: 0, Value: 1}},
+		Root4: tables.Index{Shift: 31, Last: 1},
+		Root6: tables.Index{Shift: 30, Low: 1, Last: 2, Base: 2},
+		Lines: make([]tables.Line, 5),
 	}
 	chain.Selectors[0].Rows = make([][256]uint16, 1)
 	chain.Selectors[0].Pages = make([][256]uint16, 2)
@@ -170,14 +174,16 @@ func TestEncodePositionsOfTheSecondChain(t *testing.T) {
 		got, want uint32
 	}{
 		{"egress rules", e.Rules, 0}, {"ingress rules", i.Rules, 3}, // two rules and a default
-		{"egress all", e.All, 0}, {"ingress all", i.All, 8}, // 2 + 4 + 2 words
-		{"ingress destination vectors", i.Vectors[tables.Destination], 10},
-		{"ingress service vectors", i.Vectors[tables.Service], 14},
-		{"ingress cells4", i.Addr[0].Cells4, 8}, {"ingress cells6", i.Addr[0].Cells6, 11}, // 3 + 5 cells
-		{"ingress shift4", i.Addr[0].Shift4, 31}, {"ingress shift6", i.Addr[0].Shift6, 62},
+		// Each table begins on a cache line.
+		{"egress service vectors", e.Vectors[tables.Service], 8},
+		{"ingress destination vectors", i.Vectors[tables.Destination], 16},
+		{"ingress service vectors", i.Vectors[tables.Service], 24},
+		{"stride", i.Strides[tables.Service], 1},
+		{"ingress lines", i.Addr[0].Lines, 5}, {"lines", uint32(c.lines.count), 10},
+		{"ingress shift4", i.Addr[0].Root4.Shift, 31}, {"ingress last4", i.Addr[0].Root4.Last, 1},
+		{"ingress low6", i.Addr[0].Root6.Low, 1}, {"ingress base6", i.Addr[0].Root6.Base, 2},
 		{"ingress protos", i.Sel[0].Protos, 256},
 		{"ingress rows", i.Sel[0].Rows, 768}, {"ingress pages", i.Sel[0].Pages, 1024},
-		{"ingress cell", c.cells[8], 3}, {"ingress class", c.intervals[3].Value, 1}, {"ingress sub-interval", c.intervals[4].Value, 5},
 		{"ingress rejects", uint32(i.Rejects), 1}, {"words", i.Words, 1}, {"generation", c.config.Generation, 5},
 		{"last selector", uint32(c.pages[len(c.pages)-1].V[3]), 7},
 	} {

@@ -78,6 +78,10 @@ func compareJudges(t *testing.T, g *oracle.Generator, p *policy.Policy, pairs in
 		var batched []judged
 		for range min(batch, pairs) {
 			j := judged{frame: runnable(fg.Frame())}
+			if n := len(batched); n > 0 && g.Rand().IntN(3) == 0 {
+				// The program remembers what rules a packet met: see bpf/include/cache.h.
+				j.frame = batched[n-1-g.Rand().IntN(min(n, 8))].frame
+			}
 			dir := verdict.Direction(g.Rand().IntN(2))
 			info := packet.FrameInfo{Direction: dir}
 			j.key = packet.Decode(j.frame, info)

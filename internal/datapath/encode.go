@@ -1,8 +1,6 @@
 package datapath
 
 import (
-	"slices"
-
 	"egate/internal/policy"
 	"egate/internal/tables"
 	"egate/internal/verdict"
@@ -12,15 +10,31 @@ import (
 // behind the other in shared arrays, with positions counted from an array's
 // beginning.
 type content struct {
-	config    abiEgatePolicyConfig
-	intervals []abiEgateInterval
-	cells     []uint32
-	protos    []abiEgateProto
-	pages     []abiEgateQuad
-	vectors   []uint64
-	rules     []abiEgateRule
+	config  abiEgatePolicyConfig
+	lines   pieces[tables.Line]
+	protos  []abiEgateProto
+	pages   []abiEgateQuad
+	vectors []uint64
+	rules   []abiEgateRule
 
 	selectors []uint16 // pages before they are packed
+
+	cachePages uint32 // of both directions
+}
+
+// pieces is what one map holds, in parts that may be large and are copied only
+// into the map.
+type pieces[T any] struct {
+	list  [][]T
+	count int
+}
+
+// add appends a part and gives its position.
+func (p *pieces[T]) add(part []T) int {
+	at := p.count
+	p.list = append(p.list, part)
+	p.count += len(part)
+	return at
 }
 
 // encode lays the tables out. It is a pure function.
@@ -39,6 +53,8 @@ func encode(set *tables.Set, generation uint32, secret uint64) *content {
 		out.Track = track
 		c.addRules(chain, out)
 		if len(chain.Rules) > 0 {
+			out.Cache = c.cachePages
+			c.cachePages += uint32(abiEgateLimitEGATE_LIMIT_CACHE_PAGES)
 			c.addDimensions(chain, out)
 		}
 	}
@@ -82,17 +98,16 @@ func (c *content) addRules(chain *tables.Chain, out *abiEgateChain) {
 // addDimensions appends the tables of the dimensions in use and the vectors.
 func (c *content) addDimensions(chain *tables.Chain, out *abiEgateChain) {
 	out.Words = uint32(chain.Words)
-	out.All = uint32(len(c.vectors))
-	for i := range chain.Words + 1 {
-		c.vectors = append(c.vectors, chain.All(i))
-	}
 	for d := range tables.DimensionCount {
 		if !chain.Used[d] {
 			continue
 		}
 		out.Used[d] = 1
+		c.alignVectors()
+		v := &chain.Vectors[d]
 		out.Vectors[d] = uint32(len(c.vectors))
-		c.vectors = append(c.vectors, chain.Vectors[d]...)
+		out.Strides[d] = uint32(v.Stride)
+		c.vectors = append(c.vectors, v.Words...)
 		if d <= tables.Source {
 			out.Addr[d] = c.addAddresses(&chain.Addresses[d])
 		} else {
@@ -101,31 +116,19 @@ func (c *content) addDimensions(chain *tables.Chain, out *abiEgateChain) {
 	}
 }
 
-func (c *content) addAddresses(t *tables.AddressTable) abiEgateAddrTable {
-	base := uint32(len(c.intervals))
-	c.intervals = slices.Grow(c.intervals, len(t.Intervals))
-	for _, iv := range t.Intervals {
-		value := iv.Value
-		if iv.Sub > 0 {
-			value += base // a position, not a class
-		}
-		c.intervals = append(c.intervals, abiEgateInterval{Start: iv.Start, Value: value, Sub: iv.Sub})
-	}
-	return abiEgateAddrTable{
-		Shift4: 32 - uint32(t.Width4),
-		Shift6: 64 - uint32(t.Width6),
-		Cells4: c.addCells(t.Cells4, base),
-		Cells6: c.addCells(t.Cells6, base),
+// alignVectors lets the next table of vectors begin on a cache line.
+func (c *content) alignVectors() {
+	for len(c.vectors)%8 != 0 {
+		c.vectors = append(c.vectors, 0)
 	}
 }
 
-func (c *content) addCells(cells []uint32, base uint32) uint32 {
-	first := uint32(len(c.cells))
-	c.cells = slices.Grow(c.cells, len(cells))
-	for _, position := range cells {
-		c.cells = append(c.cells, base+position)
-	}
-	return first
+func (c *content) addAddresses(t *tables.AddressTable) abiEgateAddrTable {
+	return abiEgateAddrTable{Lines: uint32(c.lines.add(t.Lines)), Root4: encodeIndex(&t.Root4), Root6: encodeIndex(&t.Root6)}
+}
+
+func encodeIndex(x *tables.Index) abiEgateIndex {
+	return abiEgateIndex{Shift: x.Shift, Low: x.Low, Last: x.Last, Base: x.Base}
 }
 
 func (c *content) addSelectors(t *tables.SelectorTable) abiEgateSelectorTable {

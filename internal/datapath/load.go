@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"egate/internal/tables"
 )
@@ -89,7 +91,7 @@ func (p *plan) load() (*loaded, error) {
 		return nil, fmt.Errorf("set constants of the program: %w", err)
 	}
 	sizes := map[string]int{
-		"intervals": len(c.intervals), "cells": len(c.cells), "protos": len(c.protos),
+		"lines": c.lines.count, "cache": int(c.cachePages), "protos": len(c.protos),
 		"pages": len(c.pages), "vectors": len(c.vectors),
 		"rules": len(c.rules), "rule_counters": len(c.rules), "event_times": len(c.rules),
 		"ifaces": int(ifaceEntries(p.interfaces)), "iface_counters": 2 * len(p.interfaces),
@@ -125,10 +127,7 @@ func (p *plan) fill(c *content, o *loaded) error {
 			return fmt.Errorf("write interfaces: %w", err)
 		}
 	}
-	err := fillArray(o.Intervals, c.intervals)
-	if err == nil {
-		err = fillArray(o.Cells, c.cells)
-	}
+	err := fillMapped(o.Lines, c.lines.list...)
 	if err == nil {
 		err = fillArray(o.Protos, c.protos)
 	}
@@ -136,7 +135,7 @@ func (p *plan) fill(c *content, o *loaded) error {
 		err = fillArray(o.Pages, c.pages)
 	}
 	if err == nil {
-		err = fillArray(o.Vectors, c.vectors)
+		err = fillMapped(o.Vectors, c.vectors)
 	}
 	if err == nil {
 		err = fillArray(o.Rules, c.rules)
@@ -144,12 +143,45 @@ func (p *plan) fill(c *content, o *loaded) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range []*ebpf.Map{o.Ifaces, o.Intervals, o.Cells, o.Protos, o.Pages, o.Vectors, o.Rules} {
+	for _, m := range []*ebpf.Map{o.Ifaces, o.Lines, o.Protos, o.Pages, o.Vectors, o.Rules} {
 		if err := m.Freeze(); err != nil {
 			return fmt.Errorf("freeze %v: %w", m, err)
 		}
 	}
 	return nil
+}
+
+// fillMapped copies parts one behind the other into a mappable array whose
+// elements have their layout.
+func fillMapped[T any](m *ebpf.Map, parts ...[]T) error {
+	size := 0
+	for _, part := range parts {
+		size += len(bytesOf(part))
+	}
+	if size == 0 {
+		return nil
+	}
+	to, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map %v: %w", m, err)
+	}
+	at := 0
+	for _, part := range parts {
+		at += copy(to[at:], bytesOf(part))
+	}
+	// Until it is unmapped the map can't be frozen.
+	if err := unix.Munmap(to); err != nil {
+		return fmt.Errorf("unmap %v: %w", m, err)
+	}
+	return nil
+}
+
+// bytesOf is the memory of values, which hold no pointers.
+func bytesOf[T any](values []T) []byte {
+	if len(values) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), uintptr(len(values))*unsafe.Sizeof(values[0]))
 }
 
 // fillArray writes values to the first places of an array, many a call.

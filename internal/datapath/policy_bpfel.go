@@ -18,14 +18,14 @@ import (
 const (
 	policyMapAnswerRoom    = "answer_room"
 	policyMapAnswerTime    = "answer_time"
-	policyMapCells         = "cells"
+	policyMapCache         = "cache"
 	policyMapEventTimes    = "event_times"
 	policyMapEvents        = "events"
 	policyMapFlows         = "flows"
 	policyMapFragments     = "fragments"
 	policyMapIfaceCounters = "iface_counters"
 	policyMapIfaces        = "ifaces"
-	policyMapIntervals     = "intervals"
+	policyMapLines         = "lines"
 	policyMapPages         = "pages"
 	policyMapProtos        = "protos"
 	policyMapRuleCounters  = "rule_counters"
@@ -88,14 +88,14 @@ type policyProgramSpecs struct {
 type policyMapSpecs struct {
 	AnswerRoom    *ebpf.MapSpec `ebpf:"answer_room"`
 	AnswerTime    *ebpf.MapSpec `ebpf:"answer_time"`
-	Cells         *ebpf.MapSpec `ebpf:"cells"`
+	Cache         *ebpf.MapSpec `ebpf:"cache"`
 	EventTimes    *ebpf.MapSpec `ebpf:"event_times"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	IfaceCounters *ebpf.MapSpec `ebpf:"iface_counters"`
 	Ifaces        *ebpf.MapSpec `ebpf:"ifaces"`
-	Intervals     *ebpf.MapSpec `ebpf:"intervals"`
+	Lines         *ebpf.MapSpec `ebpf:"lines"`
 	Pages         *ebpf.MapSpec `ebpf:"pages"`
 	Protos        *ebpf.MapSpec `ebpf:"protos"`
 	RuleCounters  *ebpf.MapSpec `ebpf:"rule_counters"`
@@ -134,14 +134,14 @@ func (o *policyObjects) Close() error {
 type policyMaps struct {
 	AnswerRoom    *ebpf.Map `ebpf:"answer_room"`
 	AnswerTime    *ebpf.Map `ebpf:"answer_time"`
-	Cells         *ebpf.Map `ebpf:"cells"`
+	Cache         *ebpf.Map `ebpf:"cache"`
 	EventTimes    *ebpf.Map `ebpf:"event_times"`
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	IfaceCounters *ebpf.Map `ebpf:"iface_counters"`
 	Ifaces        *ebpf.Map `ebpf:"ifaces"`
-	Intervals     *ebpf.Map `ebpf:"intervals"`
+	Lines         *ebpf.Map `ebpf:"lines"`
 	Pages         *ebpf.Map `ebpf:"pages"`
 	Protos        *ebpf.Map `ebpf:"protos"`
 	RuleCounters  *ebpf.Map `ebpf:"rule_counters"`
@@ -155,14 +155,14 @@ func (m *policyMaps) Close() error {
 	return _PolicyClose(
 		m.AnswerRoom,
 		m.AnswerTime,
-		m.Cells,
+		m.Cache,
 		m.EventTimes,
 		m.Events,
 		m.Flows,
 		m.Fragments,
 		m.IfaceCounters,
 		m.Ifaces,
-		m.Intervals,
+		m.Lines,
 		m.Pages,
 		m.Protos,
 		m.RuleCounters,

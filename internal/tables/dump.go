@@ -7,7 +7,6 @@ import (
 	"math/bits"
 	"strings"
 
-	"egate/internal/ipset"
 	"egate/internal/packet"
 	"egate/internal/policy"
 	"egate/internal/verdict"
@@ -57,28 +56,15 @@ func (c *Chain) dump(out *bufio.Writer, dir verdict.Direction) {
 			c.Selectors[d-Service].dump(out)
 		}
 		for class := range c.ClassCount(d) {
-			row := c.Vectors[d][class*(c.Words+1):][:c.Words+1]
-			fmt.Fprintf(out, "    class %d: rules %s\n", class, ruleList(row[1:]))
+			fmt.Fprintf(out, "    class %d: rules %s\n", class, ruleList(c.Vector(d, uint16(class))))
 		}
 	}
 }
 
 func (t *AddressTable) dump(out *bufio.Writer) {
-	fmt.Fprintf(out, "    index of %d bits for IPv4, %d for IPv6\n", t.Width4, t.Width6)
-	end4, end6 := t.Cells4[len(t.Cells4)-1], t.Cells6[len(t.Cells6)-1]
-	for i, iv := range t.Intervals[:end6+1] {
-		if i <= int(end4) {
-			fmt.Fprintf(out, "    from %s class %d\n", ipset.From4(uint32(iv.Start)), iv.Value)
-			continue
-		}
-		if iv.Sub == 0 {
-			fmt.Fprintf(out, "    from %s class %d\n", ipset.Addr{Hi: iv.Start}, iv.Value)
-			continue
-		}
-		fmt.Fprintf(out, "    from %s resolved further\n", ipset.Addr{Hi: iv.Start})
-		for _, sub := range t.Intervals[iv.Value:][:iv.Sub] {
-			fmt.Fprintf(out, "      from %s class %d\n", ipset.Addr{Hi: iv.Start, Lo: sub.Start}, sub.Value)
-		}
+	fmt.Fprintf(out, "    %d lines\n", len(t.Lines))
+	for first, class := range t.Intervals() {
+		fmt.Fprintf(out, "    from %s class %d\n", first, class)
 	}
 }
 

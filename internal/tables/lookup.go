@@ -3,7 +3,6 @@ package tables
 import (
 	"math/bits"
 
-	"egate/internal/ipset"
 	"egate/internal/packet"
 	"egate/internal/verdict"
 )
@@ -58,9 +57,9 @@ func (c *Chain) Match(classes [DimensionCount]uint16) Result {
 	if len(c.Rules) == 0 {
 		return res
 	}
-	for summary := c.And(classes, 0); summary != 0; summary &= summary - 1 {
+	for summary := c.summary(classes); summary != 0; summary &= summary - 1 {
 		w := bits.TrailingZeros64(summary)
-		for word := c.And(classes, 1+w); word != 0; word &= word - 1 {
+		for word := c.And(classes, w); word != 0; word &= word - 1 {
 			r := w*64 + bits.TrailingZeros64(word)
 			if c.Rules[r].Action.Decides() {
 				res.Rule, res.Action, res.Reason = r, c.Rules[r].Action, verdict.ReasonRule
@@ -72,28 +71,60 @@ func (c *Chain) Match(classes [DimensionCount]uint16) Result {
 	return res
 }
 
-// And combines word i of the classes' rows over the dimensions in use; word 0
-// is the summary. With no dimension in use, every rule matches every packet.
+// summary tells in which words the classes may have a rule in common.
+func (c *Chain) summary(classes [DimensionCount]uint16) uint64 {
+	summary := firstBits(c.Words)
+	for d := range DimensionCount {
+		if c.Used[d] && c.Words > 1 {
+			summary &= c.Vectors[d].row(classes[d])[0]
+		}
+	}
+	return summary
+}
+
+// And combines word i of the classes' vectors over the dimensions in use. With
+// no dimension in use, every rule matches every packet.
 func (c *Chain) And(classes [DimensionCount]uint16, i int) uint64 {
 	word := c.All(i)
 	for d := range DimensionCount {
 		if c.Used[d] {
-			word &= c.Vectors[d][int(classes[d])*(c.Words+1)+i]
+			word &= c.Vectors[d].Word(classes[d], i)
 		}
 	}
 	return word
 }
 
-// All is word i of a row in which every rule matches.
-func (c *Chain) All(i int) uint64 {
-	n := len(c.Rules) - (i-1)*64
-	if i == 0 {
-		n = c.Words
-	}
+// All is word i of a vector in which every rule matches.
+func (c *Chain) All(i int) uint64 { return firstBits(len(c.Rules) - i*64) }
+
+func firstBits(n int) uint64 {
 	if n >= 64 {
 		return ^uint64(0)
 	}
 	return 1<<n - 1
+}
+
+func (v *VectorTable) row(class uint16) []uint64 { return v.Words[int(class)*v.Stride:][:v.Stride] }
+
+// Word is word i of a class's vector.
+func (v *VectorTable) Word(class uint16, i int) uint64 {
+	row := v.row(class)
+	if v.Stride == 1 {
+		return row[0]
+	}
+	if row[0]>>i&1 == 0 {
+		return 0
+	}
+	return row[1+bits.OnesCount64(row[0]&(1<<i-1))]
+}
+
+// Vector is a class's vector in full.
+func (c *Chain) Vector(d Dimension, class uint16) []uint64 {
+	out := make([]uint64, c.Words)
+	for i := range out {
+		out[i] = c.Vectors[d].Word(class, i)
+	}
+	return out
 }
 
 // Classes gives the packet's class in each dimension in use, 0 elsewhere.
@@ -113,36 +144,6 @@ func (c *Chain) Classes(k *packet.Key) (classes [DimensionCount]uint16) {
 		}
 	}
 	return classes
-}
-
-// Class finds the class of an address.
-func (t *AddressTable) Class(a ipset.Addr) uint16 {
-	key, cells, cell := a.Hi, t.Cells6, uint64(0)
-	if a.Is4() {
-		key, cells = uint64(a.V4()), t.Cells4
-		cell = key >> (32 - t.Width4)
-	} else {
-		cell = key >> (64 - t.Width6)
-	}
-	i := t.search(key, cells[cell], cells[cell+1])
-	if iv := t.Intervals[i]; iv.Sub > 0 {
-		i = t.search(a.Lo, iv.Value, iv.Value+iv.Sub-1)
-	}
-	return uint16(t.Intervals[i].Value)
-}
-
-// search finds the last interval of [lo, hi] that starts at or before key; the
-// one at lo does.
-func (t *AddressTable) search(key uint64, lo, hi uint32) uint32 {
-	for lo < hi {
-		mid := (lo + hi + 1) / 2
-		if t.Intervals[mid].Start <= key {
-			lo = mid
-		} else {
-			hi = mid - 1
-		}
-	}
-	return lo
 }
 
 // Class finds the class of a protocol and selector.

@@ -2,8 +2,7 @@ package tables
 
 // Bytes that entries take in the kernel maps.
 const (
-	intervalBytes = 16
-	cellBytes     = 8 // the kernel rounds array values up to 8
+	lineBytes     = 64
 	wordBytes     = 8
 	selectorBytes = 2 // of a row's and a page's entry; a protocol's is two
 	ruleBytes     = 32
@@ -19,8 +18,7 @@ type Size struct {
 type ChainSize struct {
 	Rules       int                 `json:"rules"`
 	Classes     [DimensionCount]int `json:"classes"` // of each dimension in use, class 0 included
-	Intervals   int                 `json:"intervals"`
-	Cells       int                 `json:"cells"`
+	Lines       int                 `json:"lines"`   // of the address tables
 	Rows        int                 `json:"rows"`
 	Pages       int                 `json:"pages"`
 	VectorWords int                 `json:"vector_words"` // with the summaries
@@ -46,12 +44,10 @@ func (c *Chain) size() ChainSize {
 			continue
 		}
 		out.Classes[d] = c.ClassCount(d)
-		out.VectorWords += len(c.Vectors[d])
+		out.VectorWords += len(c.Vectors[d].Words)
 		switch d {
 		case Destination, Source:
-			t := &c.Addresses[d]
-			out.Intervals += len(t.Intervals)
-			out.Cells += len(t.Cells4) + len(t.Cells6)
+			out.Lines += len(c.Addresses[d].Lines)
 		default:
 			t := &c.Selectors[d-Service]
 			out.Rows += len(t.Rows)
@@ -59,8 +55,7 @@ func (c *Chain) size() ChainSize {
 			selectors += 2*len(t.Protos) + 256*(len(t.Rows)+len(t.Pages))
 		}
 	}
-	out.Bytes = int64(out.Intervals)*intervalBytes +
-		int64(out.Cells)*cellBytes +
+	out.Bytes = int64(out.Lines)*lineBytes +
 		int64(out.VectorWords)*wordBytes +
 		int64(selectors)*selectorBytes +
 		int64(out.Rules)*ruleBytes
@@ -69,4 +64,9 @@ func (c *Chain) size() ChainSize {
 
 // ClassCount is how many classes a dimension has, class 0 included; 0 where it
 // is not in use.
-func (c *Chain) ClassCount(d Dimension) int { return len(c.Vectors[d]) / (c.Words + 1) }
+func (c *Chain) ClassCount(d Dimension) int {
+	if !c.Used[d] {
+		return 0
+	}
+	return len(c.Vectors[d].Words) / c.Vectors[d].Stride
+}

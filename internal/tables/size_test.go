@@ -12,17 +12,15 @@ func TestSizeCountsWhatTheKernelHolds(t *testing.T) {
 	want := tables.ChainSize{
 		Rules:   4,
 		Classes: [tables.DimensionCount]int{tables.Destination: 2, tables.Service: 3, tables.SourcePort: 2},
-		// 0.0.0.0, 192.0.2.0, 192.0.3.0; ::, 2001:db8::, 2001:db9::
-		Intervals: 6,
-		// IPv4: 2 bits for 3 intervals and the end; IPv6: 5 bits and the end
-		Cells: 4 + 1 + 32 + 1,
+		// one for each family: 192.0.2.0/24 and 2001:db8::/32
+		Lines: 2,
 		// tcp destination ports; udp source ports
 		Rows: 1 + 1,
 		// 0-255 without and 256-511 with port 443; below 1024 and above
 		Pages: 2 + 2,
-		// 7 classes of a summary and a word
-		VectorWords: 7 * 2,
-		Bytes:       6*16 + 38*8 + 14*8 + 2*(2*(2*256)+(2+4)*256) + 4*32,
+		// 7 classes of a word
+		VectorWords: 7,
+		Bytes:       2*64 + 7*8 + 2*(2*(2*256)+(2+4)*256) + 4*32,
 	}
 	if got := size.Chains[verdict.Egress]; got != want {
 		t.Errorf("egress: got %+v, want %+v", got, want)

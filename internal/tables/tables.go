@@ -13,7 +13,7 @@
 // dimensions that the policy uses are ANDed; the lowest bit left that belongs
 // to a deciding rule is the verdict, continue bits below it apply on the way. A
 // summary word in front of each vector has a bit for each of its words that is
-// not zero, so words that are empty are never read. The scheme is the bit-
+// not zero, so words that are empty are neither stored nor read. The scheme is the bit-
 // vector classification of Lakshman and Stiliadis (SIGCOMM 1998) with the
 // aggregation of Baboescu and Varghese (SIGCOMM 2001).
 package tables
@@ -25,10 +25,9 @@ import (
 
 // Limits of the encoding; compile refuses what would pass them.
 const (
-	MaxRules     = policy.MaxMergedRules // of one chain: 64 words have one summary word
-	MaxClasses   = 1 << 16               // of one dimension: classes are u16
-	MaxIntervals = 1 << 24               // of all address tables together: a search takes at most 24 steps
-	NoRow        = 0xffff                // a protocol whose selectors no rule tells apart
+	MaxRules   = policy.MaxMergedRules // of one chain: 64 words have one summary word
+	MaxClasses = 1 << 16               // of one dimension: classes are u16
+	NoRow      = 0xffff                // a protocol whose selectors no rule tells apart
 )
 
 // Dimension is one property of a packet that rules ask for.
@@ -67,9 +66,20 @@ type Chain struct {
 	Words     int      // of a vector, without its summary: (len(Rules)+63)/64
 	Deciding  []uint64 // Words words: the rules whose action ends the walk
 	Used      [DimensionCount]bool
-	Vectors   [DimensionCount][]uint64 // rows of Words+1, row c at c*(Words+1): summary, then the words
-	Addresses [2]AddressTable          // indexed by Destination and Source
-	Selectors [2]SelectorTable         // indexed by Service-Service and SourcePort-Service
+	Vectors   [DimensionCount]VectorTable
+	Addresses [2]AddressTable  // indexed by Destination and Source
+	Selectors [2]SelectorTable // indexed by Service-Service and SourcePort-Service
+}
+
+// VectorTable holds each class's bit vector over the rules, class c at c*Stride.
+// A row is a summary word, which has a bit for each word of the vector
+// that is not zero, and then these words alone: what is empty takes no memory,
+// and what is read lies together. Rows are padded to the longest, and so that
+// short ones don't straddle cache lines. A vector of one word stands for itself,
+// with a Stride of 1.
+type VectorTable struct {
+	Stride int
+	Words  []uint64
 }
 
 // Rule is what the kernel and the reader need of a rule beside its vectors.
@@ -86,32 +96,6 @@ type Rule struct {
 	Last     int // the last one; where Count is Last-First+1, all between are too
 	Count    int // how many it stands for
 	LastLine int // line of the last one
-}
-
-// AddressTable maps addresses to classes: intervals that cover a whole space,
-// sorted by Start, behind a direct index on the leading bits.
-//
-// IPv4 intervals come first and are sorted by the address. IPv6 intervals are
-// sorted by the leading 64 bits; where rules tell addresses apart below that,
-// Sub > 0 and Value is the position of the first of Sub further intervals,
-// sorted by the low 64 bits, the first of which starts at 0. Otherwise Value is
-// the class.
-//
-// Cells4 has 1<<Width4 + 1 entries: entry i is the position of the interval
-// that holds the first address of cell i, the last entry that of the last
-// IPv4 interval. Cells6 is the same for IPv6 with Width6. The searched address lies
-// between two neighbouring entries, both included. Widths are 1 to 24.
-type AddressTable struct {
-	Width4, Width6 uint8
-	Cells4, Cells6 []uint32
-	Intervals      []Interval
-}
-
-// Interval is one step of an AddressTable.
-type Interval struct {
-	Start uint64
-	Value uint32
-	Sub   uint32
 }
 
 // SelectorTable maps a protocol and a 16-bit selector (a port, or ICMP type and

@@ -129,7 +129,7 @@ func (c *Chain) steps(k *packet.Key) []Step {
 	classes := c.Classes(k)
 	left := make([]uint64, c.Words)
 	for i := range left {
-		left[i] = c.All(1 + i)
+		left[i] = c.All(i)
 	}
 	for d := range DimensionCount {
 		if !c.Used[d] {
@@ -137,7 +137,7 @@ func (c *Chain) steps(k *packet.Key) []Step {
 		}
 		step := Step{Dimension: d.String(), Value: valueText(k, d), Class: classes[d]}
 		for i := range left {
-			left[i] &= c.Vectors[d][int(classes[d])*(c.Words+1)+1+i]
+			left[i] &= c.Vectors[d].Word(classes[d], i)
 			step.Left += bits.OnesCount64(left[i])
 			for word := left[i]; word != 0 && len(step.First) < firstLabels; word &= word - 1 {
 				step.First = append(step.First, c.Rules[i*64+bits.TrailingZeros64(word)].Label)

@@ -242,8 +242,9 @@ func TestTraceAgreesWithLookupAndModel(t *testing.T) {
 	}
 }
 
-// The summary word of every row has a bit for each word that is not zero, and
-// no bit lies behind the last rule.
+// A row's summary has a bit for each word stored behind it, none of which is
+// zero, and no bit lies behind the last rule. Rows up to a cache line don't
+// straddle two.
 func TestRowsAreWellFormed(t *testing.T) {
 	gen := oracle.NewGenerator(7)
 	for range 30 {
@@ -251,19 +252,28 @@ func TestRowsAreWellFormed(t *testing.T) {
 		for i := range set.Chains {
 			c := &set.Chains[i]
 			for d := range tables.DimensionCount {
+				v := &c.Vectors[d]
+				if c.Used[d] && (c.Words == 1) != (v.Stride == 1) {
+					t.Fatalf("%s: rows of %d words for vectors of %d", d, v.Stride, c.Words)
+				}
+				if v.Stride > 1 && 8%v.Stride != 0 && v.Stride%8 != 0 {
+					t.Fatalf("%s: rows of %d words straddle cache lines", d, v.Stride)
+				}
 				for class := range c.ClassCount(d) {
-					row := c.Vectors[d][class*(c.Words+1):][:c.Words+1]
-					summary := uint64(0)
-					for w, word := range row[1:] {
-						if word != 0 {
-							summary |= 1 << w
-						}
-						if bits.OnesCount64(word&^c.All(1+w)) != 0 {
+					for w, word := range c.Vector(d, uint16(class)) {
+						if word&^c.All(w) != 0 {
 							t.Fatalf("%s class %d: bits behind the last rule", d, class)
 						}
 					}
-					if row[0] != summary {
-						t.Fatalf("%s class %d: summary %x, want %x", d, class, row[0], summary)
+					if v.Stride == 1 {
+						continue
+					}
+					row := v.Words[class*v.Stride:][:v.Stride]
+					stored := bits.OnesCount64(row[0])
+					for w, word := range row[1:] {
+						if (word != 0) != (w < stored) {
+							t.Fatalf("%s class %d: summary %x in front of %x", d, class, row[0], row[1:])
+						}
 					}
 				}
 			}
