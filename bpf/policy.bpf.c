@@ -13,7 +13,7 @@
 #include "include/maps.h"     /* the tables, the counters, the memory */
 #include "include/parse.h"    /* the packet's headers */
 #include "include/classify.h" /* the rules it meets */
-#include "include/cache.h"    /* the rules that its flow met before */
+#include "include/cache.h"    /* what was found out about its flow before */
 #include "include/flow.h"     /* what is remembered of earlier packets */
 #include "include/count.h"    /* counters and events */
 #include "include/answer.h"   /* the reply to a rejected packet */
@@ -86,13 +86,17 @@ static __always_inline int match(struct __sk_buff *skb, const volatile struct eg
 	return w->decision.rule != EGATE_NO_RULE;
 }
 
-/* As match(), but looks first whether a packet like this one was just here. */
+/*
+ * As match(), but looks first whether a packet like this one was just here. Sets
+ * the packet's entry, if it has one.
+ */
 static __always_inline int match_flow(struct __sk_buff *skb, const volatile struct egate_chain *c,
-				      struct work *w)
+				      struct work *w, struct egate_cached **entry)
 {
 	struct egate_cached *e = cache_entry(c, &w->packet);
 	int matched;
 
+	*entry = e;
 	if (e && cache_holds(c, e, &w->packet)) {
 		w->decision.rule = e->rule;
 		w->decision.action = e->action;
@@ -100,8 +104,11 @@ static __always_inline int match_flow(struct __sk_buff *skb, const volatile stru
 		return e->rule != EGATE_NO_RULE;
 	}
 	matched = match(skb, c, w);
-	/* continue rules are counted each time, so they must be met each time */
-	if (e && !w->continued)
+	if (!e)
+		return matched;
+	if (w->continued)
+		*entry = 0; /* such rules are counted each time, so they must be met each time */
+	else
 		cache_put(e, &w->packet, &w->decision);
 	return matched;
 }
@@ -136,7 +143,8 @@ static __always_inline int is_dhcp_client(const struct packet *p, __u32 directio
 
 /* What no rule decided. */
 static __always_inline void fallback(struct __sk_buff *skb, const volatile struct egate_chain *c,
-				     __u32 direction, const struct packet *p, struct decision *d)
+				     __u32 direction, const struct packet *p,
+				     struct egate_cached *entry, struct decision *d)
 {
 	d->rule = EGATE_NO_RULE;
 	d->action = EGATE_ALLOW;
@@ -149,7 +157,7 @@ static __always_inline void fallback(struct __sk_buff *skb, const volatile struc
 			d->reason = EGATE_REASON_DHCP;
 			return;
 		}
-		if (c->replies && is_reply(skb, p, direction)) {
+		if (c->replies && is_reply(skb, p, direction, entry)) {
 			d->reason = EGATE_REASON_REPLY;
 			return;
 		}
@@ -172,6 +180,7 @@ static __always_inline void decide(struct __sk_buff *skb, const volatile struct 
 {
 	const struct packet *p = &w->packet;
 	struct decision *d = &w->decision;
+	struct egate_cached *entry;
 
 	if (!p->is_ip) {
 		int passes = p->control && c->default_action != EGATE_ALLOW;
@@ -184,12 +193,12 @@ static __always_inline void decide(struct __sk_buff *skb, const volatile struct 
 	if (p->fragment == EGATE_LATER_FRAGMENT &&
 	    follow_fragment(p, direction, config.generation, d))
 		return;
-	if (!match_flow(skb, c, w))
-		fallback(skb, c, direction, p, d);
+	if (!match_flow(skb, c, w, &entry))
+		fallback(skb, c, direction, p, entry, d);
 	if (p->fragment == EGATE_FIRST_FRAGMENT)
 		remember_fragment(p, direction, config.generation, d);
 	if (c->track && (d->action == EGATE_ALLOW || config.audit))
-		track(t, p, direction);
+		track(t, p, direction, entry);
 }
 
 static __always_inline int judge(struct __sk_buff *skb, __u32 direction)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The rules that the last packets met, so that the packets of a flow are not
- * classified one by one: what a packet of a flow costs does not depend on the
- * size of the policy.
+ * What was found out about the last packets, so that those of a flow are
+ * neither classified nor looked up among the connections one by one: what a
+ * packet of a flow costs does not depend on the size of the policy.
  *
  * What match() finds is a function of the packet's fields alone. An entry holds
  * those of them that the chain asks for, whole, and the rule, or that there is
- * none. The map is the policy's own, so a switch begins with an empty
- * one. It is per CPU: no entry is read while another CPU writes it. Why it is
- * not kept with the socket: ARCHITECTURE.md.
+ * none; where connections matter to the chain it holds all of them, and for a
+ * moment also what map flows says. The map is the policy's own, so a switch
+ * begins with an empty one. It is per CPU: no entry is read while another CPU
+ * writes it. Why it is not kept with the socket: ARCHITECTURE.md.
  */
 #ifndef EGATE_CACHE_H
 #define EGATE_CACHE_H
@@ -17,6 +18,23 @@
 
 #define HAVE_ALL (EGATE_HAVE_SRC | EGATE_HAVE_DST | EGATE_HAVE_PROTO | EGATE_HAVE_TRANSPORT)
 
+static __always_inline int replies_matter(const volatile struct egate_chain *c)
+{
+	return c->replies && c->default_action != EGATE_ALLOW;
+}
+
+/* Whether packets of different connections are never the same to the chain. */
+static __always_inline int tells_flows(const volatile struct egate_chain *c)
+{
+	return c->track || replies_matter(c);
+}
+
+/* Whether an entry's value in a dimension must be the packet's. */
+static __always_inline int cache_asks(const volatile struct egate_chain *c, int dimension)
+{
+	return c->used[dimension] || tells_flows(c);
+}
+
 /* The entry that the packet would have, or that of another; 0 for a packet that could not be read whole. */
 static __always_inline struct egate_cached *cache_entry(const volatile struct egate_chain *c,
 							const struct packet *p)
@@ -24,18 +42,19 @@ static __always_inline struct egate_cached *cache_entry(const volatile struct eg
 	struct egate_cache_page *page;
 	__u64 h = 0;
 
-	if (!c->words || p->have != HAVE_ALL || p->fragment != EGATE_NOT_FRAGMENT)
+	if ((!c->words && !tells_flows(c)) || p->have != HAVE_ALL ||
+	    p->fragment != EGATE_NOT_FRAGMENT)
 		return 0;
-	if (c->used[EGATE_DIM_DESTINATION])
+	if (cache_asks(c, EGATE_DIM_DESTINATION))
 		h = p->dst.hi * 0x9e3779b97f4a7c15ULL ^ p->dst.lo;
-	if (c->used[EGATE_DIM_SOURCE])
+	if (cache_asks(c, EGATE_DIM_SOURCE))
 		h = (h ^ h >> 29) * 0x94d049bb133111ebULL +
 		    (p->src.hi * 0x9e3779b97f4a7c15ULL ^ p->src.lo);
-	if (c->used[EGATE_DIM_SERVICE] || c->used[EGATE_DIM_SOURCE_PORT])
+	if (cache_asks(c, EGATE_DIM_SERVICE) || cache_asks(c, EGATE_DIM_SOURCE_PORT))
 		h ^= (__u64)p->proto << 56;
-	if (c->used[EGATE_DIM_SERVICE])
+	if (cache_asks(c, EGATE_DIM_SERVICE))
 		h ^= (__u64)p->selector << 40;
-	if (c->used[EGATE_DIM_SOURCE_PORT])
+	if (cache_asks(c, EGATE_DIM_SOURCE_PORT))
 		h ^= (__u64)p->source_port << 24;
 	h = (h ^ h >> 32) * 0xbf58476d1ce4e5b9ULL;
 
@@ -43,21 +62,23 @@ static __always_inline struct egate_cached *cache_entry(const volatile struct eg
 	return page ? &page->entries[h >> 52 & (EGATE_CACHE_PAGE_ENTRIES - 1)] : 0;
 }
 
-/* 1 if the entry is of a packet that no rule tells from this one. */
+/* 1 if the entry is of a packet that the chain does not tell from this one. */
 static __always_inline int cache_holds(const volatile struct egate_chain *c,
 				       const struct egate_cached *e, const struct packet *p)
 {
 	if (!e->used)
 		return 0;
-	if (c->used[EGATE_DIM_DESTINATION] && (e->dst.lo != p->dst.lo || e->dst.hi != p->dst.hi))
+	if (cache_asks(c, EGATE_DIM_DESTINATION) &&
+	    (e->dst.lo != p->dst.lo || e->dst.hi != p->dst.hi))
 		return 0;
-	if (c->used[EGATE_DIM_SOURCE] && (e->src.lo != p->src.lo || e->src.hi != p->src.hi))
+	if (cache_asks(c, EGATE_DIM_SOURCE) && (e->src.lo != p->src.lo || e->src.hi != p->src.hi))
 		return 0;
-	if ((c->used[EGATE_DIM_SERVICE] || c->used[EGATE_DIM_SOURCE_PORT]) && e->proto != p->proto)
+	if ((cache_asks(c, EGATE_DIM_SERVICE) || cache_asks(c, EGATE_DIM_SOURCE_PORT)) &&
+	    e->proto != p->proto)
 		return 0;
-	if (c->used[EGATE_DIM_SERVICE] && e->selector != p->selector)
+	if (cache_asks(c, EGATE_DIM_SERVICE) && e->selector != p->selector)
 		return 0;
-	if (c->used[EGATE_DIM_SOURCE_PORT] && e->source_port != p->source_port)
+	if (cache_asks(c, EGATE_DIM_SOURCE_PORT) && e->source_port != p->source_port)
 		return 0;
 	return 1;
 }
@@ -73,6 +94,8 @@ static __always_inline void cache_put(struct egate_cached *e, const struct packe
 	e->source_port = p->source_port;
 	e->rule = d->rule;
 	e->action = d->action;
+	e->tracked_ns = 0;
+	e->replied_ns = 0;
 }
 
 #endif

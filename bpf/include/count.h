@@ -8,6 +8,9 @@
 #include "maps.h"
 #include "parse.h"
 
+/* The coarse clock lags by a tick at most; HZ is 100 or more. */
+#define TICK_NS 10000000ULL
+
 /* A GSO packet leaves the host as this many. */
 static __always_inline __u32 segments_of(struct __sk_buff *skb)
 {
@@ -35,6 +38,15 @@ static __always_inline int take_token(__u64 *arrival_ns, __u64 now_ns, __u64 int
 			return 1;
 	}
 	return 0; /* four others took one in these nanoseconds: the bucket is in heavy use */
+}
+
+/* Whether take_token could succeed at a time not after now_ns. */
+static __always_inline int may_take_token(const __u64 *arrival_ns, __u64 now_ns, __u64 interval_ns,
+					  __u32 burst)
+{
+	__u64 old = *(const volatile __u64 *)arrival_ns;
+
+	return old <= now_ns || old - now_ns <= interval_ns * (burst - 1);
 }
 
 static __always_inline void count_rule(struct __sk_buff *skb, const volatile struct egate_chain *c,
@@ -101,16 +113,24 @@ static __always_inline void report(struct __sk_buff *skb,
 	    c->default_action != EGATE_ALLOW && rule->event_interval_ns)
 		return;
 
-	__u64 now_ns = bpf_ktime_get_ns();
+	__u64 now_ns;
 
 	if (rule->event_interval_ns) {
 		__u64 *arrival_ns = at(&event_times, position);
 
-		if (!arrival_ns ||
-		    !take_token(arrival_ns, now_ns, rule->event_interval_ns, rule->event_burst)) {
+		/* The exact clock costs as much as a look-up; under a flood the coarse one tells enough. */
+		if (!arrival_ns || !may_take_token(arrival_ns, bpf_ktime_get_coarse_ns() + TICK_NS,
+						   rule->event_interval_ns, rule->event_burst)) {
 			t->events_suppressed++;
 			return;
 		}
+		now_ns = bpf_ktime_get_ns();
+		if (!take_token(arrival_ns, now_ns, rule->event_interval_ns, rule->event_burst)) {
+			t->events_suppressed++;
+			return;
+		}
+	} else {
+		now_ns = bpf_ktime_get_ns();
 	}
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {

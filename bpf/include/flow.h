@@ -13,6 +13,7 @@
 #ifndef EGATE_FLOW_H
 #define EGATE_FLOW_H
 
+#include "cache.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -20,6 +21,13 @@
 #define FLOW_TCP_NS (5 * 24 * 3600 * SECOND_NS) /* as the kernel's connection tracking */
 #define FLOW_OTHER_NS (180 * SECOND_NS)         /* likewise, for UDP streams */
 #define FRAGMENT_NS (60 * SECOND_NS)            /* IPV6_FRAG_TIMEOUT, the longer one */
+
+/*
+ * For so long an entry of the cache stands for what map flows says of a
+ * connection. It is short against any lifetime, and a connection in use is still
+ * looked up often enough to stay clear of the LRU's end.
+ */
+#define CACHED_NS (SECOND_NS / 10)
 
 #define HAVE_ADDRESSES (EGATE_HAVE_SRC | EGATE_HAVE_DST)
 
@@ -86,16 +94,15 @@ static __always_inline int is_expired(const struct egate_flow *flow, __u8 proto,
 	return now_ns > flow->seen_ns && now_ns - flow->seen_ns > life_ns;
 }
 
-/* Remembers who opened the connection of a packet that passes. */
-static __always_inline void track(struct egate_totals *t, const struct packet *p, __u32 direction)
+/* Remembers who opened the connection of a packet that passes. entry is the packet's in the cache, or 0. */
+static __always_inline void track(struct egate_totals *t, const struct packet *p, __u32 direction,
+				  struct egate_cached *entry)
 {
 	struct egate_flow fresh = { .opener = direction };
 	struct egate_flow_key key;
 	struct egate_flow *known;
 	int opens = 1;
 
-	if (!flow_key(p, direction, &key))
-		return;
 	if (p->proto == IPPROTO_TCP) {
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
 			return;
@@ -107,6 +114,15 @@ static __always_inline void track(struct egate_totals *t, const struct packet *p
 	}
 
 	fresh.seen_ns = bpf_ktime_get_coarse_ns();
+	if (opens && entry) {
+		entry->replied_ns = 0; /* now it is this side's connection */
+	} else if (entry) {
+		if (entry->tracked_ns && fresh.seen_ns - entry->tracked_ns < CACHED_NS)
+			return;
+		entry->tracked_ns = fresh.seen_ns;
+	}
+	if (!flow_key(p, direction, &key))
+		return;
 	known = bpf_map_lookup_elem(&flows, &key);
 	if (known && !opens && !is_expired(known, p->proto, fresh.seen_ns)) {
 		if (fresh.seen_ns - known->seen_ns > SECOND_NS) /* spare the cache line otherwise */
@@ -146,18 +162,27 @@ static __always_inline int refuses_connection(struct __sk_buff *skb, const struc
 	       !copy(skb, p->l4 + 4, &sequence_be, sizeof(sequence_be)) && !sequence_be;
 }
 
-static __always_inline int is_reply(struct __sk_buff *skb, const struct packet *p, __u32 direction)
+/* entry is the packet's in the cache, or 0. */
+static __always_inline int is_reply(struct __sk_buff *skb, const struct packet *p, __u32 direction,
+				    struct egate_cached *entry)
 {
 	struct egate_flow_key key;
 
-	if (!flow_key(p, direction, &key))
-		return 0;
 	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 		return 0;
 	if (is_icmp(p) && !is_echo(p, 0))
 		return 0;
-	if (!opened_by_other(&key, direction))
+	/* an echo request and a reply have entries of their own: the one would not undo the other's */
+	if (is_icmp(p))
+		entry = 0;
+	if (entry && entry->replied_ns &&
+	    bpf_ktime_get_coarse_ns() - entry->replied_ns < CACHED_NS &&
+	    !(p->proto == IPPROTO_TCP && p->tcp_flags & TCP_RST))
+		return 1;
+	if (!flow_key(p, direction, &key) || !opened_by_other(&key, direction))
 		return 0;
+	if (entry)
+		entry->replied_ns = bpf_ktime_get_coarse_ns();
 	/* never was a connection: SYNs to closed ports must not crowd out those that are */
 	if (refuses_connection(skb, p))
 		bpf_map_delete_elem(&flows, &key);

@@ -59,7 +59,7 @@ ARRAY_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, iface_counters, struct egate_iface_counter)
 /* Theoretical arrival time of each rule's next event (GCRA). */
 ARRAY_MAP(BPF_MAP_TYPE_ARRAY, event_times, __u64);
 
-/* What match() found for the last packets: see cache.h. A cache line each. */
+/* What was found out about the last packets: see cache.h. A cache line each. */
 struct egate_cached {
 	struct egate_addr dst;
 	struct egate_addr src;
@@ -69,13 +69,15 @@ struct egate_cached {
 	__u8 proto;
 	__u8 action;
 	__u8 used; /* 0: the entry is empty */
-	__u8 pad[21];
+	__u8 pad[5];
+	__u64 tracked_ns; /* when map flows was last told of the connection; 0: never */
+	__u64 replied_ns; /* when it last said that the packets are replies; 0: never */
 };
 struct egate_cache_page {
 	struct egate_cached entries[EGATE_CACHE_PAGE_ENTRIES];
 };
 _Static_assert(sizeof(struct egate_cached) == 64, "egate_cached is a cache line");
-/* EGATE_CACHE_PAGES pages for each direction with rules; written and read by the program alone. */
+/* EGATE_CACHE_PAGES pages for each direction that needs them; written and read by the program alone. */
 ARRAY_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, cache, struct egate_cache_page);
 
 /* --- of the state: pinned, shared by successive policies --- */

@@ -49,12 +49,14 @@ func encode(set *tables.Set, generation uint32, secret uint64) *content {
 		out := &c.config.Chain[d]
 		out.DefaultAction = uint8(chain.Default)
 		out.Replies = bit(chain.Replies)
+		out.Cache = c.cachePages
+		if len(chain.Rules) > 0 || tracks(set) {
+			c.cachePages += uint32(abiEgateLimitEGATE_LIMIT_CACHE_PAGES)
+		}
 		// The opener is known only if the first packet is seen wherever it goes.
 		out.Track = track
 		c.addRules(chain, out)
 		if len(chain.Rules) > 0 {
-			out.Cache = c.cachePages
-			c.cachePages += uint32(abiEgateLimitEGATE_LIMIT_CACHE_PAGES)
 			c.addDimensions(chain, out)
 		}
 	}
