@@ -25,8 +25,8 @@ generate: ## make BPF objects and generated documents anew (clang-19, llvm-19, l
 
 .PHONY: fmt
 fmt: ## format Go and C (clang-format-19)
-	gofmt -w bpf cmd internal tests
-	clang-format-19 -i bpf/*.c bpf/include/*.h
+	gofmt -w bench cmd internal tests
+	clang-format-19 -i bpf/*.c bpf/include/*.h bench/programs/bpf/*.c
 
 .PHONY: test
 test: ## run the tests; those that need root skip without it
@@ -47,6 +47,12 @@ vm-6.1 vm-6.12: vm-%:
 	$(GO) build -o $(RUNNER) ./tests/vm
 	$(RUNNER) fetch $*
 	CGO_ENABLED=0 $(GO) test -count=1 -p 2 -timeout 20m -exec '$(CURDIR)/$(RUNNER) exec --kernel $*' $(ROOT_PACKAGES)
+
+.PHONY: bench bench-quick
+bench: ## measure egate beside nftables, iptables, ipset and BPF programs (root; 20 minutes)
+	$(GO) run ./bench
+bench-quick: ## the same with fewer sizes and rounds (root; at most 3 minutes)
+	$(GO) run ./bench -quick
 
 .PHONY: lint
 lint: ## check format, vet, staticcheck, shell scripts and modules
