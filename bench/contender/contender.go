@@ -47,8 +47,9 @@ const (
 	IPSet         = "ipset"
 	Egate         = "egate"
 	// Under a default of drop egate lets replies pass to whom has connected
-	// from outside. The others would need conntrack for that.
-	EgateStateless = "egate without replies"
+	// from outside, unless the policy says otherwise. The others would need
+	// conntrack for that, so egate does without it too, but here.
+	EgateReplies = "egate with replies"
 )
 
 // All are the contenders, from nothing to egate, the command found at a path.
@@ -65,7 +66,7 @@ func All(egate Command) []Contender {
 		{Name: IPTablesRules, Filters: true, Needs: []string{"iptables", "ip6tables"}, Refuses: atMostRules, Install: installIPTablesRules},
 		{Name: IPSet, Filters: true, Needs: []string{"ipset", "iptables", "ip6tables"}, Refuses: never, Install: installIPSet},
 		{Name: Egate, Filters: true, Refuses: never, Install: egate.install, Gate: egate.Gate},
-		{Name: EgateStateless, Filters: true, Refuses: never, Install: egate.installStateless},
+		{Name: EgateReplies, Filters: true, Refuses: never, Install: egate.installWithReplies},
 	}
 }
 

@@ -106,11 +106,11 @@ func (c Command) install(ctx context.Context, w *world.World, t *Task) error {
 	return c.installAs(ctx, w, t, policyText)
 }
 
-// installStateless installs a policy that keeps no table of connections, which
-// the others do not keep either.
-func (c Command) installStateless(ctx context.Context, w *world.World, t *Task) error {
+// installWithReplies installs a policy that keeps a table of connections, which
+// the others do not.
+func (c Command) installWithReplies(ctx context.Context, w *world.World, t *Task) error {
 	return c.installAs(ctx, w, t, func(t *Task, list string) string {
-		return strings.Replace(policyText(t, list), "\negress:\n", "\negress:\n  replies: false\n", 1)
+		return strings.Replace(policyText(t, list), "\n  replies: false\n", "\n", 1)
 	})
 }
 
@@ -138,7 +138,7 @@ func policyText(t *Task, list string) string {
 		other = Drop
 	}
 	// Without events, as the others report nothing either.
-	fmt.Fprintf(&text, "egress:\n  default: %s\n  rules:\n", other)
+	fmt.Fprintf(&text, "egress:\n  default: %s\n  replies: false\n  rules:\n", other)
 	if t.Prefixes != nil {
 		fmt.Fprintf(&text, "    - {name: listed, action: %s, events: none, to: {sets: [listed]}}\n", t.Action)
 	}

@@ -139,7 +139,7 @@ func (b *bench) outside(family prefixes.Family) func(context.Context, wanted) ([
 
 func (b *bench) inside(family prefixes.Family) func(context.Context, wanted) ([]result.Sheet, error) {
 	return func(ctx context.Context, _ wanted) (sheets []result.Sheet, err error) {
-		f, err := b.lineup.Field(ctx, b.tasks(family, contender.Allow), append(everybody[:len(everybody):len(everybody)], contender.EgateStateless)...)
+		f, err := b.lineup.Field(ctx, b.tasks(family, contender.Allow), append(everybody[:len(everybody):len(everybody)], contender.EgateReplies)...)
 		if err != nil {
 			return nil, err
 		}

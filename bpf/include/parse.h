@@ -3,8 +3,9 @@
  * One reader for both families. What it reads and where it stops is written
  * down in internal/packet, whose Go twin tests hold it to.
  *
- * Headers are read in place where they lie in the skb's linear part, which
- * parse() makes sure of for all but long header chains; the rest is copied.
+ * Headers are read in place where they lie in the skb's linear part; the rest
+ * is copied, one by one. Pulling them into the linear part would cost more: TCP
+ * keeps a clone of what it sends, so the kernel would copy the skb's head.
  */
 #ifndef EGATE_PARSE_H
 #define EGATE_PARSE_H
@@ -43,9 +44,6 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
-
-/* Link header, IPv6 header and TCP header: what an ordinary packet needs in the linear part. */
-#define ORDINARY_HEADERS (ETH_HLEN + 4 * EGATE_MAX_VLAN_TAGS + 40 + 20)
 
 /* The first problem met is the one kept. */
 static __always_inline void note(struct packet *p, __u8 problem)
@@ -506,16 +504,12 @@ __noinline int parse(struct __sk_buff *skb, __u32 link)
 {
 	struct work *w = at(&work, 0);
 	struct packet *p;
-	__u32 linear = skb->data_end - skb->data;
 	__u32 offset;
 
 	if (!w)
 		return -1;
 	p = &w->packet;
 	__builtin_memset(p, 0, sizeof(*p));
-	/* a failure leaves headers to be copied one by one */
-	if (linear < ORDINARY_HEADERS && linear < skb->len)
-		bpf_skb_pull_data(skb, skb->len < ORDINARY_HEADERS ? skb->len : ORDINARY_HEADERS);
 	if (!parse_link(skb, p, link))
 		return 0;
 	offset = p->family == 4 ? parse_ipv4(skb, w) : parse_ipv6(skb, w);
