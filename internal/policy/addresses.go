@@ -147,7 +147,7 @@ func (r *reader) warnOneFamily(n *yaml.Node, except *ipset.Set) {
 // itself where it names one, else the union.
 func (r *reader) setList(v values) (out *ipset.Set, ok bool) {
 	ok = true
-	var ranges []ipset.Range
+	var lists [][]ipset.Range
 	nodes := v.list["sets"]
 	for _, n := range nodes {
 		s := r.sets[n.Value]
@@ -161,12 +161,12 @@ func (r *reader) setList(v values) (out *ipset.Set, ok bool) {
 		case len(nodes) == 1:
 			out = s.set
 		default:
-			ranges = append(ranges, s.set.Ranges()...)
+			lists = append(lists, s.set.Ranges())
 		}
 		s.used = true
 	}
 	if len(nodes) > 1 && ok {
-		out = ipset.New(ranges)
+		out = ipset.New(slices.Concat(lists...))
 	}
 	return out, ok
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -50,14 +51,20 @@ func readFile(path string) ([]byte, error) {
 // OpenFile is the Opener that reads the file system. It opens regular files
 // only: a pipe or device as a set file could hang the reader.
 func OpenFile(path string) (io.ReadCloser, error) {
-	info, err := os.Stat(path)
+	// Without O_NONBLOCK the opening of a pipe would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
 	}
-	return os.Open(path)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // cause is err without the path, which the message has already.
