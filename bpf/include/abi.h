@@ -158,13 +158,13 @@ enum egate_line_kind {
 	EGATE_LINE_WIDE,
 };
 
-/* Marks a value that is the position of the line for the next word, not a class. */
+/* Marks a value that is the position of the line for the next window, not a class. */
 #define EGATE_NEXT 0x80000000U
 
 /* A cache line of an address table: see tables.Line. */
 struct egate_line {
-	__u8 kind; /* enum egate_line_kind */
-	__u8 shift;
+	__u8 kind;  /* enum egate_line_kind */
+	__u8 at;    /* the bit of an address at which the line's window begins, from the highest */
 	__u16 half; /* the first of 15 short starts, the others lie behind it */
 	union {
 		__u32 starts[7];

@@ -26,6 +26,14 @@ static __always_inline __u32 line_of(const volatile struct egate_index *x, __u32
 	return x->base + (n < x->last ? n : x->last);
 }
 
+/* The 64 bits of an address from a bit on, below 128; what lies behind the last is 0. */
+static __always_inline __u64 window_of(const struct egate_addr *a, __u32 at)
+{
+	if (at & 64)
+		return a->lo << (at & 63);
+	return a->hi << (at & 63) | (a->lo >> 1) >> (~at & 63);
+}
+
 /* The value of a word: that behind the last start which is not above it. */
 static __always_inline __u32 step_of(const struct egate_line *l, __u32 word)
 {
@@ -43,22 +51,22 @@ static __always_inline __u32 step_of(const struct egate_line *l, __u32 word)
 }
 
 /*
- * The class of a word in a short line. Four starts of 15 bits are compared in
+ * The class of 15 bits in a short line. Four starts of 15 bits are compared in
  * one subtraction, the top bit of each 16 keeping it from its neighbour
  * (Lamport, Multiple Byte Processing with Full-Word Instructions, 1975).
  */
-static __always_inline __u32 short_of(const struct egate_line *l, __u32 word)
+static __always_inline __u32 short_of(const struct egate_line *l, __u64 bits)
 {
 	const __u64 ones = 0x0001000100010001ULL;
 	const __u64 *starts = (const __u64 *)l;
 	__u64 above = 0;
-	__u64 behind = (((word >> (l->shift & 31)) & 0x7fff) + 1) * ones;
+	__u64 behind = (bits + 1) * ones;
 
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		__u64 each = ((starts[i] | ones << 15) - behind) >> 15 & ones;
 
-		/* kind and shift are no start */
+		/* kind and at are no start */
 		above += i ? each : each & ~1ULL;
 	}
 	above = 15 - (above * ones >> 48);
@@ -66,15 +74,15 @@ static __always_inline __u32 short_of(const struct egate_line *l, __u32 word)
 	return l->classes[above & 15];
 }
 
-static __always_inline __u32 wide_of(const struct egate_line *l, __u64 words)
+static __always_inline __u32 wide_of(const struct egate_line *l, __u64 bits)
 {
 	__u64 n = 4;
 
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		__u64 start = l->wide_starts[i];
-		/* the borrow of words - start (Warren, Hacker's Delight, 2-12) */
-		__u64 less = (~words & start) | ((~words | start) & (words - start));
+		/* the borrow of bits - start (Warren, Hacker's Delight, 2-12) */
+		__u64 less = (~bits & start) | ((~bits | start) & (bits - start));
 
 		OPAQUE(less);
 		n -= less >> 63;
@@ -85,15 +93,16 @@ static __always_inline __u32 wide_of(const struct egate_line *l, __u64 words)
 }
 
 /*
- * The class of an address from the line at position on, in which the word
- * number at_word is looked up. A global function: the verifier follows it once
- * by itself, and the common case, a class in the first line, goes without it.
+ * The class of an address from the line at position on. A global function: the
+ * verifier follows it once by itself, and the common case, a class in the first
+ * line or the first below an index, goes without it.
  */
-__noinline __u32 class_below(__u32 first, __u32 position, __u32 at_word, __u32 source)
+__noinline __u32 class_below(__u32 first, __u32 position, __u32 source)
 {
 	struct work *w = at(&work, 0);
 	const struct egate_addr *a;
-	__u32 word, value;
+	__u64 window;
+	__u32 value;
 
 	if (!w)
 		return 0;
@@ -103,20 +112,18 @@ __noinline __u32 class_below(__u32 first, __u32 position, __u32 at_word, __u32 s
 
 		if (!l)
 			return 0;
-		word = at_word & 2   ? at_word & 1 ? a->lo : a->lo >> 32
-		       : at_word & 1 ? a->hi
-				     : a->hi >> 32;
+		window = window_of(a, l->at);
+		OPAQUE(window);
 		if (l->kind == EGATE_LINE_INDEX) {
-			position = line_of(&l->index, word);
+			position = line_of(&l->index, window >> 32);
 			continue;
 		}
 		if (l->kind == EGATE_LINE_SHORT)
-			return short_of(l, word);
-		value = l->kind == EGATE_LINE_WIDE ? wide_of(l, a->lo) : step_of(l, word);
+			return short_of(l, window >> 49);
+		value = l->kind == EGATE_LINE_WIDE ? wide_of(l, window) : step_of(l, window >> 32);
 		if (!(value & EGATE_NEXT))
 			return value;
 		position = value & ~EGATE_NEXT;
-		at_word++;
 	}
 	return 0;
 }
@@ -124,31 +131,33 @@ __noinline __u32 class_below(__u32 first, __u32 position, __u32 at_word, __u32 s
 static __always_inline __u32 address_class(const volatile struct egate_addr_table *t,
 					   const struct egate_addr *a, __u32 source)
 {
-	__u32 word, value, position, at_word;
+	__u32 value, position;
 	struct egate_line *l;
+	__u64 window;
 
-	if (is_v4(a)) {
-		at_word = 3;
-		word = a->lo;
-		position = line_of(&t->root4, word);
-	} else {
-		at_word = 0;
-		word = a->hi >> 32;
-		position = line_of(&t->root6, word);
-	}
+	position = is_v4(a) ? line_of(&t->root4, a->lo) : line_of(&t->root6, a->hi >> 32);
 	l = at(&lines, t->lines + position);
 	if (!l)
 		return 0;
+	window = window_of(a, l->at);
+	OPAQUE(window);
+	if (l->kind == EGATE_LINE_INDEX) {
+		position = line_of(&l->index, window >> 32);
+		l = at(&lines, t->lines + position);
+		if (!l)
+			return 0;
+		window = window_of(a, l->at);
+		OPAQUE(window);
+	}
 	if (l->kind == EGATE_LINE_SHORT)
-		return short_of(l, word);
+		return short_of(l, window >> 49);
 	if (l->kind == EGATE_LINE_STEPS) {
-		value = step_of(l, word);
+		value = step_of(l, window >> 32);
 		if (!(value & EGATE_NEXT))
 			return value;
 		position = value & ~EGATE_NEXT;
-		at_word++;
 	}
-	return class_below(t->lines, position, at_word, source);
+	return class_below(t->lines, position, source);
 }
 
 static __always_inline __u32 quad(__u32 position)

@@ -62,11 +62,30 @@ func TestLinesHoldEverySet(t *testing.T) {
 	}
 }
 
+// networks6 gives n IPv6 networks of 32 to 64 bits, mostly 48, in a few blocks far apart.
+func networks6(r *rand.Rand, n int) []ipset.Range {
+	out := make([]ipset.Range, n)
+	for i := range out {
+		bits := [8]int{32, 40, 44, 48, 48, 48, 48, 64}[r.IntN(8)]
+		first := ipset.Addr{Hi: 0x2400<<48 + uint64(r.IntN(5))<<57 | r.Uint64()>>12&^(1<<(64-bits)-1)}
+		out[i] = ipset.Range{First: first, Last: ipset.Addr{Hi: first.Hi | (1<<(64-bits) - 1), Lo: ^uint64(0)}}
+	}
+	return out
+}
+
 // A million prefixes stay within the memory that docs/PERFORMANCE.md promises.
 func TestLinesAreDense(t *testing.T) {
 	r := rand.New(rand.NewPCG(12, 1))
 	set := mustCompile(t, oneSet(randomPrefixes(r, 1_000_000)))
 	if size := set.Size(); size.Bytes > 48<<20 {
 		t.Errorf("%d bytes for a million IPv4 prefixes, want at most 48 MiB", size.Bytes)
+	}
+	set = mustCompile(t, oneSet(networks6(r, 1_000_000)))
+	if size := set.Size(); size.Bytes > 64<<20 {
+		t.Errorf("%d bytes for a million IPv6 networks, want at most 64 MiB", size.Bytes)
+	}
+	set = mustCompile(t, oneSet(randomHosts6(r, 1_000_000)))
+	if size := set.Size(); size.Bytes > 140<<20 {
+		t.Errorf("%d bytes for a million IPv6 addresses, want at most 140 MiB", size.Bytes)
 	}
 }

@@ -164,7 +164,7 @@ const (
 type abiEgateLine struct {
 	_      structs.HostLayout
 	Kind   uint8
-	Shift  uint8
+	At     uint8
 	Half   uint16
 	Starts [7]uint32
 	Values [8]uint32

@@ -2,20 +2,27 @@ package tables
 
 import "egate/internal/ipset"
 
-// AddressTable maps addresses to classes. It is searched in 32-bit words: an
-// IPv4 address is one, an IPv6 address four. A word is looked up by an index,
-// which leads to a line; the line gives a class, or the line in which the next
-// word is looked up, where rules tell apart what begins alike.
+// AddressTable maps addresses to classes. It is searched by windows: 32 bits of
+// the 128, or 15 or 64, that begin anywhere. The first window, which is an IPv4
+// address itself or the first bits of an IPv6 address, is looked up by an index,
+// which leads to a line. All addresses that lead to a line agree in their first
+// bits, and its window begins behind those, so it tells apart what lies well
+// below them. The line gives a class, or the line with the next window, where
+// rules tell apart what is alike in this one.
 //
 // A line is 64 bytes, as a cache line is: of what a look-up reads, only lines
-// may have to come from memory, and most addresses need one.
+// may have to come from memory, and most addresses need one that is not shared
+// with many others.
 type AddressTable struct {
-	Root4, Root6 Index // of the first word of either family
+	Root4, Root6 Index // of the windows that begin at bit Root4At and at bit 0
 	Lines        []Line
 }
 
-// Index spreads a word over lines: that at Base + n, where n is the word's
-// leading bits, word >> Shift, counted from Low and held between 0 and Last.
+// Root4At is the bit at which the window of Root4 begins: the last 32 bits.
+const Root4At = 96
+
+// Index spreads a word, a window of 32 bits, over lines: that at Base + n, where
+// n is the word's leading bits, word >> Shift, counted from Low and held between 0 and Last.
 // So lines are spent only where boundaries lie. What lies outside goes to the
 // first and the last line, which therefore have no boundaries, unless they
 // are those of the lowest and of the highest words.
@@ -41,15 +48,13 @@ const (
 	// Places that are not needed repeat: in Head the highest word, in Tail the
 	// last value.
 	LineSteps LineKind = iota
-	// LineShort is LineSteps with up to 15 boundaries of 15 bits, those of
-	// word >> Shift, in Half and Head, and 16 classes in Tail; the low half of a
-	// number comes first. Its words agree in all bits above these, and those
-	// below do not matter.
+	// LineShort is LineSteps with up to 15 boundaries of 15 bits, in Half and
+	// Head, and 16 classes in Tail; the low half of a number comes first.
 	LineShort
-	// LineIndex has in Head an Index of further lines for the same word.
+	// LineIndex has in Head an Index of further lines, by a word.
 	LineIndex
-	// LineWide looks up the last two words as one number of 64 bits: Tail has up
-	// to 4 numbers, low half first, Head[0] to Head[4] the values.
+	// LineWide is LineSteps with up to 4 boundaries of 64 bits: Tail has the
+	// numbers, low half first, Head[0] to Head[4] the values.
 	LineWide
 )
 
@@ -60,32 +65,42 @@ const (
 	WideInLine  = 4
 )
 
-// ShortBits is the width of a boundary in a LineShort.
-const ShortBits = 15
+// Widths of the windows of a LineSteps or LineIndex, a LineShort and a LineWide.
+// None reaches beyond the address's last bit, so bit 128 - width is the last
+// that one may begin at.
+const (
+	WordBits  = 32
+	ShortBits = 15
+	WideBits  = 64
+)
 
-// MaxDepth is how many lines one look-up reads at most: a LineIndex takes 3
-// bits of a word at least, so a word has at most 10 of them above its last line.
+// MaxDepth is how many lines one look-up reads at most. A LineIndex leads to
+// blocks of addresses that agree in 3 bits more at least, since it spreads its
+// own over 8 lines, and it stands only above 8 addresses or more: 42 such lines
+// take 126 bits. Then come 2 lines at most: one of steps may lead to another for
+// the same window. Where they lead on instead, they took 32 bits, as much as
+// 10 lines with an index.
 const MaxDepth = 44
 
 // MaxLines is how many lines an address table may have: half a GiB.
 const MaxLines = 1 << 23
 
-// Next marks a value that is not a class but the position of the line in which
-// the next word is looked up.
+// Next marks a value that is not a class but the position of the line with the
+// next window.
 const Next = 1 << 31
 
 // Line is the unit of an address table. The kernel map has the same layout.
 type Line struct {
-	Kind  LineKind
-	Shift uint8 // of a LineShort
-	Half  uint16
-	Head  [7]uint32
-	Tail  [8]uint32
+	Kind LineKind
+	At   uint8 // the bit at which the window begins, counted from the highest
+	Half uint16
+	Head [7]uint32
+	Tail [8]uint32
 }
 
 // StepsLine makes a line of up to 7 boundaries; values has one more.
-func StepsLine(starts, values []uint32) Line {
-	l := Line{Kind: LineSteps}
+func StepsLine(at uint8, starts, values []uint32) Line {
+	l := Line{Kind: LineSteps, At: at}
 	for i := range l.Head {
 		l.Head[i] = ^uint32(0)
 	}
@@ -97,8 +112,8 @@ func StepsLine(starts, values []uint32) Line {
 }
 
 // ShortLine makes a line of up to 15 boundaries of 15 bits; classes has one more.
-func ShortLine(shift uint8, starts, classes []uint16) Line {
-	l := Line{Kind: LineShort, Shift: shift}
+func ShortLine(at uint8, starts, classes []uint16) Line {
+	l := Line{Kind: LineShort, At: at}
 	for i := range ShortInLine {
 		start := uint16(1<<ShortBits - 1)
 		if i < len(starts) {
@@ -117,13 +132,13 @@ func ShortLine(shift uint8, starts, classes []uint16) Line {
 }
 
 // IndexLine makes a line that leads to others.
-func IndexLine(x Index) Line {
-	return Line{Kind: LineIndex, Head: [7]uint32{x.Shift, x.Low, x.Last, x.Base}}
+func IndexLine(at uint8, x Index) Line {
+	return Line{Kind: LineIndex, At: at, Head: [7]uint32{x.Shift, x.Low, x.Last, x.Base}}
 }
 
 // WideLine makes a line of up to 4 boundaries of 64 bits; values has one more.
-func WideLine(starts []uint64, values []uint32) Line {
-	l := Line{Kind: LineWide}
+func WideLine(at uint8, starts []uint64, values []uint32) Line {
+	l := Line{Kind: LineWide, At: at}
 	for i := range WideInLine {
 		start := ^uint64(0)
 		if i < len(starts) {
@@ -161,53 +176,67 @@ func (l *Line) shortStart(i int) uint32 {
 	return l.Head[(i-1)/2] >> (16 * ((i - 1) % 2)) & 0xffff
 }
 
-// short finds the class of a word in a short line.
-func (l *Line) short(word uint32) uint32 {
+// short finds the class of 15 bits in a short line.
+func (l *Line) short(bits uint32) uint32 {
 	n := 0
 	for i := range ShortInLine {
-		if l.shortStart(i) <= word>>l.Shift&(1<<ShortBits-1) {
+		if l.shortStart(i) <= bits {
 			n++
 		}
 	}
 	return l.Tail[n/2] >> (16 * (n % 2)) & 0xffff
 }
 
-// wide finds the value of two words in a wide line.
-func (l *Line) wide(words uint64) uint32 {
+// wide finds the value of 64 bits in a wide line.
+func (l *Line) wide(bits uint64) uint32 {
 	n := 0
 	for i := range WideInLine {
-		if l.wideStart(i) <= words {
+		if l.wideStart(i) <= bits {
 			n++
 		}
 	}
 	return l.Head[n]
 }
 
+// value finds the value of a window in a line that is no index.
+func (l *Line) value(window uint64) uint32 {
+	switch l.Kind {
+	case LineWide:
+		return l.wide(window)
+	case LineShort:
+		return l.short(uint32(window >> (64 - ShortBits)))
+	}
+	return l.step(uint32(window >> (64 - WordBits)))
+}
+
+// Window gives the 64 bits of an address that begin at a bit, which is below
+// 128; what lies behind the last bit is 0. The first bits of them are the
+// narrower windows.
+func Window(a ipset.Addr, at uint8) uint64 {
+	if at < 64 {
+		return a.Hi<<at | a.Lo>>(64-at)
+	}
+	return a.Lo << (at - 64)
+}
+
 // Class finds the class of an address.
 func (t *AddressTable) Class(a ipset.Addr) uint16 {
-	words := [4]uint32{uint32(a.Hi >> 32), uint32(a.Hi), uint32(a.Lo >> 32), uint32(a.Lo)}
-	at, position := 0, t.Root6.Position(words[0])
+	position := t.Root6.Position(uint32(a.Hi >> 32))
 	if a.Is4() {
-		at, position = 3, t.Root4.Position(words[3])
+		position = t.Root4.Position(a.V4())
 	}
 	for {
-		line, value := &t.Lines[position], uint32(0)
-		switch line.Kind {
-		case LineIndex:
+		line := &t.Lines[position]
+		window := Window(a, line.At)
+		if line.Kind == LineIndex {
 			x := line.index()
-			position = x.Position(words[at])
+			position = x.Position(uint32(window >> (64 - WordBits)))
 			continue
-		case LineWide:
-			value = line.wide(a.Lo)
-		case LineShort:
-			value = line.short(words[at])
-		default:
-			value = line.step(words[at])
 		}
+		value := line.value(window)
 		if value&Next == 0 {
 			return uint16(value)
 		}
 		position = value &^ Next
-		at++
 	}
 }

@@ -15,9 +15,9 @@ func (t *AddressTable) Intervals() iter.Seq2[ipset.Addr, uint16] {
 			return
 		}
 		w := walk{lines: t.Lines, yield: yield}
-		if w.index(&t.Root4, 3, ipset.From4(0), 0, ^uint32(0)) {
+		if w.index(&t.Root4, Root4At, ipset.From4(0), ipset.From4(^uint32(0))) {
 			w.inside = false
-			w.index(&t.Root6, 0, ipset.Addr{}, 0, ^uint32(0))
+			w.index(&t.Root6, 0, ipset.Addr{}, ipset.Addr{Hi: ^uint64(0), Lo: ^uint64(0)})
 		}
 	}
 }
@@ -38,91 +38,76 @@ func (w *walk) class(first ipset.Addr, class uint16) bool {
 	return w.yield(first, class)
 }
 
-// index walks the words from lo to hi at a place of the address; prefix has the words before it.
-func (w *walk) index(x *Index, at int, prefix ipset.Addr, lo, hi uint32) bool {
+// index walks the addresses from lo to hi, which an index spreads by the window at a bit.
+func (w *walk) index(x *Index, at uint8, lo, hi ipset.Addr) bool {
 	for n := range x.Last + 1 {
 		first, last := lo, hi
 		if n > 0 {
-			first = (x.Low + n) << x.Shift
+			first = withWindow(lo, at, uint64(x.Low+n)<<x.Shift<<(64-WordBits))
 		}
 		if n < x.Last {
-			last = (x.Low+n+1)<<x.Shift - 1
+			last = withWindow(lo, at, uint64(x.Low+n+1)<<x.Shift<<(64-WordBits)).Prev()
 		}
-		if !w.line(x.Base+n, at, prefix, first, last) {
+		if !w.line(x.Base+n, first, last) {
 			return false
 		}
 	}
 	return true
 }
 
-func (w *walk) line(position uint32, at int, prefix ipset.Addr, lo, hi uint32) bool {
+func (w *walk) line(position uint32, lo, hi ipset.Addr) bool {
 	l := &w.lines[position]
-	switch l.Kind {
-	case LineIndex:
+	if l.Kind == LineIndex {
 		x := l.index()
-		return w.index(&x, at, prefix, lo, hi)
-	case LineWide:
-		for i := -1; i < WideInLine; i++ {
-			low := uint64(0)
-			if i >= 0 {
-				low = l.wideStart(i)
-				if i > 0 && low == l.wideStart(i-1) {
-					continue // a place that is not needed
-				}
-			}
-			if !w.class(ipset.Addr{Hi: prefix.Hi, Lo: low}, uint16(l.wide(low))) {
-				return false
-			}
-		}
-		return true
-	case LineShort:
-		block := lo &^ (1<<(ShortBits+l.Shift) - 1)
-		for i := -1; i < ShortInLine; i++ {
-			first := lo
-			if i >= 0 {
-				first = block + l.shortStart(i)<<l.Shift
-				if first <= lo {
-					continue
-				}
-			}
-			if !w.class(withWord(prefix, at, first), uint16(l.short(first))) {
-				return false
-			}
-		}
-		return true
+		return w.index(&x, l.At, lo, hi)
 	}
-	for i := -1; i < StepsInLine; i++ {
-		start := lo
-		if i >= 0 {
-			start = l.Head[i]
-			if start > hi {
-				break // a place that is not needed
-			}
-			if start == lo || i > 0 && start == l.Head[i-1] {
-				continue
-			}
+	first := lo
+	for i := 0; ; i++ {
+		window, more := l.start(i)
+		if !more {
+			return w.value(l, first, hi)
 		}
-		value, first := l.step(start), withWord(prefix, at, start)
-		if value&Next == 0 {
-			if !w.class(first, uint16(value)) {
-				return false
-			}
-		} else if !w.line(value&^Next, at+1, first, 0, ^uint32(0)) {
+		// A place that is not needed repeats the last value.
+		next := withWindow(lo, l.At, window)
+		if !first.Less(next) || hi.Less(next) {
+			continue
+		}
+		if !w.value(l, first, next.Prev()) {
 			return false
 		}
+		first = next
 	}
-	return true
 }
 
-// withWord sets the word at a place of an address.
-func withWord(a ipset.Addr, at int, word uint32) ipset.Addr {
-	half := &a.Hi
-	if at > 1 {
-		half = &a.Lo
+// value walks the addresses from lo to hi, all of which have one value in a line.
+func (w *walk) value(l *Line, lo, hi ipset.Addr) bool {
+	value := l.value(Window(lo, l.At))
+	if value&Next != 0 {
+		return w.line(value&^Next, lo, hi)
 	}
-	shift := 32 * (1 - at%2)
-	*half |= uint64(word) << shift
-	return a
+	return w.class(lo, uint16(value))
+}
+
+// start gives the window at which value i+1 of a line begins, and false behind the last.
+func (l *Line) start(i int) (uint64, bool) {
+	switch {
+	case l.Kind == LineWide && i < WideInLine:
+		return l.wideStart(i), true
+	case l.Kind == LineShort && i < ShortInLine:
+		return uint64(l.shortStart(i)) << (64 - ShortBits), true
+	case l.Kind == LineSteps && i < StepsInLine:
+		return uint64(l.Head[i]) << (64 - WordBits), true
+	}
+	return 0, false
+}
+
+// withWindow gives the address that begins as a does and continues with a
+// window at a bit.
+func withWindow(a ipset.Addr, at uint8, window uint64) ipset.Addr {
+	if at < 64 {
+		return ipset.Addr{Hi: a.Hi&^(^uint64(0)>>at) | window>>at, Lo: window << (64 - at)}
+	}
+	return ipset.Addr{Hi: a.Hi, Lo: a.Lo&^(^uint64(0)>>(at-64)) | window>>(at-64)}
 }
 
 // Depth is the number of lines on the longest path.
@@ -144,8 +129,12 @@ func (t *AddressTable) below(position uint32) int {
 		for n := range x.Last + 1 {
 			depth = max(depth, t.below(x.Base+n))
 		}
-	case LineSteps:
-		for _, value := range l.Tail {
+	case LineSteps, LineWide:
+		values := l.Tail[:]
+		if l.Kind == LineWide {
+			values = l.Head[:WideInLine+1]
+		}
+		for _, value := range values {
 			if value&Next != 0 {
 				depth = max(depth, t.below(value&^Next))
 			}
