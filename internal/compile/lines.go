@@ -9,9 +9,11 @@ import (
 
 // How many boundaries an index gives a line on the average at least; at most it
 // is twice as many. So few lines overflow, and a million prefixes stay
-// below 48 MB of IPv4, and 64 MB of IPv6. Short lines hold more.
+// below 48 MB of IPv4, and 64 MB of IPv6. Short lines hold more; IPv4
+// lists that are too small for them have room to spare.
 const (
-	boundariesPerLine      = 2.2
+	boundariesPerLine4     = 1.1
+	boundariesPerLine6     = 2.2
 	boundariesPerShortLine = 4.4
 )
 
@@ -83,7 +85,7 @@ func push(steps []step, start ipset.Addr, class uint16) []step {
 // finish lays the steps out in t. Both families' first start at their first
 // address.
 func (b *addressBuilder) finish(t *tables.AddressTable) error {
-	b.lines = make([]tables.Line, 0, int(float64(len(b.v4)+len(b.v6))/boundariesPerLine)+2)
+	b.lines = make([]tables.Line, 0, int(float64(len(b.v4))/boundariesPerShortLine+float64(len(b.v6))/boundariesPerLine6)+2)
 	t.Root4 = b.table(tables.Root4At, b.v4)
 	b.v4 = nil
 	t.Root6 = b.table(0, b.v6)
@@ -156,9 +158,10 @@ func spread(at uint8, boundaries []step) tables.Index {
 		if shift := shiftFor(first, last, float64(n)/boundariesPerShortLine); shift <= tables.ShortBits {
 			return tables.Index{Shift: shift}
 		}
+		return tables.Index{Shift: shiftFor(first, last, float64(n)/boundariesPerLine4)}
 	}
-	shift := shiftFor(first, last, float64(n)/boundariesPerLine)
-	if lines := last>>shift - first>>shift + 1; at < tables.Root4At && lines > topLines {
+	shift := shiftFor(first, last, float64(n)/boundariesPerLine6)
+	if lines := last>>shift - first>>shift + 1; lines > topLines {
 		used := uint32(1)
 		for i := range boundaries[1:] {
 			if word(boundaries[i].start, at)>>shift != word(boundaries[i+1].start, at)>>shift {
@@ -200,11 +203,7 @@ func (b *addressBuilder) line(position uint32, fixed uint8, before uint16, bound
 		return
 	}
 	at, wideAt := window(fixed, tables.WordBits), window(fixed, tables.WideBits)
-	most := stepsInTwoLines
-	if at == tables.Root4At {
-		most = tables.StepsInLine // the lines of an index may be short
-	}
-	words, fit := split(at, tables.WordBits, most, before, boundaries)
+	words, fit := split(at, tables.WordBits, stepsInTwoLines, before, boundaries)
 	if !fit || words.below > 0 || words.n > tables.StepsInLine {
 		if wide, fit := split(wideAt, tables.WideBits, tables.WideInLine, before, boundaries); fit {
 			b.lines[position] = b.wideLine(wideAt, before, &wide)
