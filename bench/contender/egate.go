@@ -30,6 +30,8 @@ type Gate struct {
 	BPFFS string // where its pins are, as this process sees it
 	Dir   string // for policy files
 
+	Policy string // path of the one that the contender installed
+
 	command Command
 	mount   int
 }
@@ -91,6 +93,11 @@ func (g *Gate) Apply(ctx context.Context, path string) *exec.Cmd {
 	return g.egate(ctx, "apply", "--gate", gate, path)
 }
 
+// Off is the command that takes the gate away.
+func (g *Gate) Off(ctx context.Context) *exec.Cmd {
+	return g.egate(ctx, "off", "--gate", gate)
+}
+
 // Check is the command that only reads and compiles a policy.
 func (g *Gate) Check(ctx context.Context, path string) *exec.Cmd {
 	return g.egate(ctx, "check", path)
@@ -119,11 +126,10 @@ func (c Command) installAs(ctx context.Context, w *world.World, t *Task, text fu
 	if err != nil {
 		return err
 	}
-	path, err := g.write("policy", t, text)
-	if err != nil {
+	if g.Policy, err = g.write("policy", t, text); err != nil {
 		return err
 	}
-	_, err = w.Sender.Measure(g.Apply(ctx, path))
+	_, err = w.Sender.Measure(g.Apply(ctx, g.Policy))
 	return err
 }
 

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"egate/bench/measure"
 	"egate/bench/prefixes"
 	"egate/bench/result"
+	"egate/bench/world"
 )
 
 // roundTripTime is how long one sample of round trips lasts.
@@ -138,11 +140,13 @@ func (b *bench) throughput(ctx context.Context, f *contender.Field) (*result.She
 	}
 	sheet := &result.Sheet{
 		ID: "throughput", Title: "TCP throughput (iperf3, one connection)", Size: "rules", Unit: "Mbit/s",
-		Baseline: contender.Nothing, Better: "higher", Notes: f.Notes,
+		Baseline: contender.Nothing, Better: "higher",
+		Notes: append([]string{"nothing and egate through the same pair of devices, with the gate taken away and put back; " +
+			"the others through pairs of their own, which differ by some per cent by themselves"}, f.Notes...),
 	}
 	var cells []measure.Cell
 	for _, s := range f.Stands {
-		if !slices.Contains(streamers, s.Contender) {
+		if !slices.Contains(streamers, s.Contender) || s.Contender == contender.Nothing {
 			continue
 		}
 		t, err := NewThroughput(ctx, s.World)
@@ -152,6 +156,23 @@ func (b *bench) throughput(ctx context.Context, f *contender.Field) (*result.She
 		s.World.KeepUntilClose(t)
 		cells = append(cells, measure.Cell{Contender: s.Contender, Size: s.Task.Size(), Sample: func() (float64, error) {
 			return t.Run(ctx, b.form.Stream)
+		}})
+		if s.Contender != contender.Egate {
+			continue
+		}
+		gate, ok := world.Kept[*contender.Gate](s.World)
+		if !ok {
+			return nil, errors.New("find the gate of egate: it has none")
+		}
+		cells = append(cells, measure.Cell{Contender: contender.Nothing, Size: s.Task.Size(), Sample: func() (mbits float64, err error) {
+			if _, err := s.World.Sender.Measure(gate.Off(ctx)); err != nil {
+				return 0, err
+			}
+			if mbits, err = t.Run(ctx, b.form.Stream); err != nil {
+				return 0, err
+			}
+			_, err = s.World.Sender.Measure(gate.Apply(ctx, gate.Policy))
+			return mbits, err
 		}})
 	}
 	b.lineup.Progress("measure throughput: %d samples a round, rounds: %d", len(cells), b.form.Streams)

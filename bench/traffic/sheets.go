@@ -36,7 +36,7 @@ var (
 	Full = Form{
 		Rounds: 11, Destinations: 1 << 16,
 		Rules: []int{1, 10, 20, 100, 1000, 4096}, Prefixes: []int{10, 100, 1000, 10_000, 100_000, 1_000_000}, FlowPrefixes: 1_000_000,
-		Stream: 2 * time.Second, Streams: 5, Switches: 30, SwitchSizes: []int{1000, 100_000},
+		Stream: 2 * time.Second, Streams: 13, Switches: 30, SwitchSizes: []int{1000, 100_000},
 	}
 )
 
