@@ -85,7 +85,8 @@ func push(steps []step, start ipset.Addr, class uint16) []step {
 // finish lays the steps out in t. Both families' first start at their first
 // address.
 func (b *addressBuilder) finish(t *tables.AddressTable) error {
-	b.lines = make([]tables.Line, 0, int(float64(len(b.v4))/boundariesPerShortLine+float64(len(b.v6))/boundariesPerLine6)+2)
+	// About what large lists take; growing would hold them twice.
+	b.lines = make([]tables.Line, 0, int(float64(len(b.v4))/boundariesPerShortLine+float64(len(b.v6))/1.6)+2)
 	t.Root4 = b.table(tables.Root4At, b.v4)
 	b.v4 = nil
 	t.Root6 = b.table(0, b.v6)
