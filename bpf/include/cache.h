@@ -5,10 +5,10 @@
  * packet of a flow costs does not depend on the size of the policy.
  *
  * What match() finds is a function of the packet's fields alone. An entry holds
- * those of them that the chain asks for, whole, and the rule, or that there is
- * none; where connections matter to the chain it holds all of them, and for a
- * moment also what map flows says. The map is the policy's own, so a switch
- * begins with an empty one. It is per CPU: no entry is read while another CPU
+ * them, whole, and the rule, or that there is none. Those that the chain asks
+ * for are compared; all of them where connections matter to it, and the entry
+ * then also stands for a moment for what map flows says. The map is the
+ * policy's own, so a switch begins with an empty one. It is per CPU: no entry is read while another CPU
  * writes it. Why it is not kept with the socket: ARCHITECTURE.md.
  */
 #ifndef EGATE_CACHE_H

@@ -119,7 +119,6 @@ static __always_inline void track(struct egate_totals *t, const struct packet *p
 	} else if (entry) {
 		if (entry->tracked_ns && fresh.seen_ns - entry->tracked_ns < CACHED_NS)
 			return;
-		entry->tracked_ns = fresh.seen_ns;
 	}
 	if (!flow_key(p, direction, &key))
 		return;
@@ -127,10 +126,14 @@ static __always_inline void track(struct egate_totals *t, const struct packet *p
 	if (known && !opens && !is_expired(known, p->proto, fresh.seen_ns)) {
 		if (fresh.seen_ns - known->seen_ns > SECOND_NS) /* spare the cache line otherwise */
 			known->seen_ns = fresh.seen_ns;
+		if (entry)
+			entry->tracked_ns = fresh.seen_ns;
 		return;
 	}
 	if (bpf_map_update_elem(&flows, &key, &fresh, BPF_ANY))
 		t->flows_failed++;
+	else if (entry && !opens)
+		entry->tracked_ns = fresh.seen_ns;
 }
 
 /* Tells whether the other side opened the connection with this key. */
@@ -181,11 +184,14 @@ static __always_inline int is_reply(struct __sk_buff *skb, const struct packet *
 		return 1;
 	if (!flow_key(p, direction, &key) || !opened_by_other(&key, direction))
 		return 0;
-	if (entry)
-		entry->replied_ns = bpf_ktime_get_coarse_ns();
 	/* never was a connection: SYNs to closed ports must not crowd out those that are */
-	if (refuses_connection(skb, p))
+	if (refuses_connection(skb, p)) {
 		bpf_map_delete_elem(&flows, &key);
+		if (entry)
+			entry->replied_ns = 0;
+	} else if (entry) {
+		entry->replied_ns = bpf_ktime_get_coarse_ns();
+	}
 	return 1;
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"egate/internal/cli/table"
@@ -71,18 +70,13 @@ func (a *app) readWithProgress(path string) (*source, error) {
 
 // readText reads no more than a policy may have, and one byte to tell.
 func (a *app) readText(path string) (name string, text []byte, err error) {
-	in := a.stdin
-	name = stdinName
-	if path != "-" {
+	if path == "-" {
+		name = stdinName
+		text, err = io.ReadAll(io.LimitReader(a.stdin, policy.MaxFileBytes+1))
+	} else {
 		name = path
-		f, err := os.Open(path)
-		if err != nil {
-			return "", nil, readError(path, err)
-		}
-		defer f.Close()
-		in = f
+		text, err = policy.ReadFile(path)
 	}
-	text, err = io.ReadAll(io.LimitReader(in, policy.MaxFileBytes+1))
 	if err != nil {
 		return "", nil, readError(name, err)
 	}

@@ -207,12 +207,14 @@ func (b *addressBuilder) line(position uint32, fixed uint8, before uint16, bound
 	words, fit := split(at, tables.WordBits, stepsInTwoLines, before, boundaries)
 	if !fit || words.below > 0 || words.n > tables.StepsInLine {
 		if wide, fit := split(wideAt, tables.WideBits, tables.WideInLine, before, boundaries); fit {
-			b.lines[position] = b.wideLine(wideAt, before, &wide)
+			made := b.wideLine(wideAt, before, &wide) // may move b.lines
+			b.lines[position] = made
 			return
 		}
 	}
 	if fit {
-		b.lines[position] = b.stepsLine(at, before, &words)
+		made := b.stepsLine(at, before, &words) // may move b.lines
+		b.lines[position] = made
 		return
 	}
 	x := b.index(fixed, before, boundaries)

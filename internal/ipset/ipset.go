@@ -1,6 +1,6 @@
 // Package ipset holds sets of IP addresses as sorted, disjoint ranges, and
 // reads them from text. It stands beside stage 1: policy reads address text
-// into sets, compile turns sets into interval tables.
+// into sets, compile turns sets into address tables.
 //
 // IPv4 addresses live in the same 128-bit space as IPv6, at ::ffff:0:0/96, so
 // that no operation exists twice. An IPv6 prefix that is wider than that block

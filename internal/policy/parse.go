@@ -20,6 +20,7 @@ import (
 const (
 	MaxFileBytes  = 128 << 20 // of a policy file
 	maxWhole      = 8 << 20   // of it without long lists of rules, which take the most room
+	maxLines      = 8 << 20   // of it: each takes room before its rule is read
 	maxDepth      = 16        // levels of lists and mappings; the language has 6
 	maxSetEntries = ipset.MaxEntries
 )
@@ -31,21 +32,35 @@ type Opener func(path string) (io.ReadCloser, error)
 // Load reads the policy file at path and its set files. The policy is nil if
 // there are errors; a file that cannot be read is one of them.
 func Load(path string) (*Policy, Problems) {
-	text, err := readFile(path)
+	text, err := ReadFile(path)
 	if err != nil {
 		return nil, Problems{{Pos: Pos{File: path}, Message: "read policy: " + cause(err)}}
 	}
 	return Parse(path, text, OpenFile)
 }
 
-// readFile reads no more than a policy may have, and one byte to tell.
-func readFile(path string) ([]byte, error) {
+// ReadFile reads a policy file: no more of it than a policy may have, and one
+// byte to tell. A regular file that changes meanwhile is an error, since the
+// beginning of a list of rules is a list of rules, too.
+func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	before, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	if err != nil || !before.Mode().IsRegular() {
+		return text, err
+	}
+	after, err := f.Stat()
+	if err == nil && (after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime())) {
+		err = errors.New("the file was changed while it was read; put a new one in its place by renaming it")
+	}
+	return text, err
 }
 
 // OpenFile is the Opener that reads the file system. It opens regular files
@@ -134,6 +149,10 @@ func (r *reader) parse(text []byte) *Policy {
 func (r *reader) document(text []byte) *yaml.Node {
 	if len(text) > MaxFileBytes {
 		r.report(Pos{File: r.file}, Error, "the policy is larger than %d MiB; large sets belong in set files", MaxFileBytes>>20)
+		return nil
+	}
+	if bytes.Count(text, []byte("\n")) > maxLines {
+		r.report(Pos{File: r.file}, Error, "the policy has more than %d lines; large sets belong in set files", maxLines)
 		return nil
 	}
 	if !r.checkCharacters(text) {

@@ -77,6 +77,9 @@ func listBehind(lines [][]byte, key, length int) *stream {
 		begins := len(text) > 1 && text[0] == '-' && text[1] == ' '
 		switch {
 		case len(text) == 0 || text[0] == '#':
+			if s.elements > 0 && indent > s.indent {
+				s.pieces[len(s.pieces)-1].end = i + 1 // in a block text it is content
+			}
 			continue
 		case s.indent < 0 && begins:
 			s.line, s.indent = i+1, indent
@@ -223,7 +226,7 @@ func (s *stream) lineOf(element int, lines [][]byte) int {
 	line := s.pieces[element/s.length].first
 	for left := element % s.length; ; line++ {
 		text := bytes.TrimLeft(lines[line], " ")
-		if len(lines[line])-len(text) == s.indent && text[0] == '-' {
+		if len(lines[line])-len(text) == s.indent && bytes.HasPrefix(text, []byte("- ")) {
 			if left == 0 {
 				return line + 1
 			}

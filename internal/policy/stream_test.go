@@ -1,7 +1,10 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -45,6 +48,7 @@ func TestPiecesMeanTheSame(t *testing.T) {
 		"a mapping behind the list":    {text: head + "  rules:\n  - action: drop\n  - action: allow\n x: 1\n", whole: true},
 		"a second document":            {text: head + "  rules:\n  - action: drop\n  - action: allow\n---\nversion: 1\n", whole: true},
 		"a tab in the indentation":     {text: head + "  rules:\n  - action: drop\n\t- action: allow\n", whole: true},
+		"a hash in a block text":       {text: head + "  rules:\n  - action: drop\n    name: >-\n      web\n      # foo\n  - action: allow\n    name: >-\n      b\n      # c\n"},
 		"an element of several levels": {text: head + "  rules:\n  - - action: drop\n  - action: allow\n"},
 	}
 	for name, tt := range tests {
@@ -85,5 +89,62 @@ func TestLargeFilesAreReadInPieces(t *testing.T) {
 		if want == "" && len(p.Chains[verdict.Egress].Rules) != many {
 			t.Errorf("%d rules, want %d", len(p.Chains[verdict.Egress].Rules), many)
 		}
+	}
+}
+
+// Lines that begin no element lead to none, also one of nothing but the
+// list's indentation.
+func TestLineOfAnElement(t *testing.T) {
+	lines := splitLines([]byte("rules:\n    - a\n    \n    # x\n    - b\n      - c\n    - d\n"))
+	s := listBehind(lines, 0, 2)
+	if s == nil || s.elements != 3 {
+		t.Fatalf("found %+v, want 3 elements", s)
+	}
+	for element, want := range []int{2, 5, 7} {
+		if got := s.lineOf(element, lines); got != want {
+			t.Errorf("element %d is on line %d, want %d", element, got, want)
+		}
+	}
+}
+
+// A file that somebody writes to while it is read is not taken for a policy.
+func TestReadFileThatChanges(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("# a line\n"), 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := ReadFile(path); err != nil || len(text) != 9<<20 {
+		t.Fatalf("read %d bytes, %v", len(text), err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := f.WriteString("# more\n"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	seen := error(nil)
+	for range 100 {
+		if _, seen = ReadFile(path); seen != nil {
+			break
+		}
+	}
+	close(stop)
+	<-done
+	if seen == nil || !strings.Contains(seen.Error(), "was changed while it was read") {
+		t.Errorf("got %v of a file that is being written", seen)
 	}
 }
