@@ -169,6 +169,7 @@ func TestConnectionsBeforeApply(t *testing.T) {
 		open(p.server.Netns, "udp", netip.AddrPortFrom(to, 7), "unseen datagrams of the host", silent)
 	}
 
+	waitForCalm(t, p.server) // delayed acknowledgments would come before there is a gate
 	before := readWire(t, p.server)
 	e.apply(policyFor("veth0", egress("drop")))
 	for _, c := range all {
