@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"egate/bench/programs"
+	"egate/bench/result"
 	"egate/bench/world"
 )
 
@@ -35,38 +36,21 @@ type Contender struct {
 	Gate func(*world.World) (*Gate, error)
 }
 
-// Names of contenders, as sheets show them.
-const (
-	Nothing       = "nothing"
-	Empty         = "empty program"
-	ICMPDrop      = "ICMP drop"
-	Trie          = "LPM trie"
-	NFTRules      = "nft rules"
-	NFTSet        = "nft set"
-	IPTablesRules = "iptables rules"
-	IPSet         = "ipset"
-	Egate         = "egate"
-	// Under a default of drop egate lets replies pass to whom has connected
-	// from outside, unless the policy says otherwise. The others would need
-	// conntrack for that, so egate does without it too, but here.
-	EgateReplies = "egate with replies"
-)
-
 // All are the contenders, from nothing to egate, the command found at a path.
 func All(egate Command) []Contender {
 	return []Contender{
-		{Name: Nothing, Refuses: never, Install: func(context.Context, *world.World, *Task) error { return nil }},
-		{Name: Empty, Refuses: never, Install: attach(func(*Task) (*ebpf.Program, io.Closer, error) { return programs.LoadEmpty() })},
-		{Name: ICMPDrop, Refuses: never, Install: attach(func(*Task) (*ebpf.Program, io.Closer, error) { return programs.LoadICMPDrop() })},
-		{Name: Trie, Filters: true, Refuses: trieRefuses, Install: attach(func(t *Task) (*ebpf.Program, io.Closer, error) {
+		{Name: result.Nothing, Refuses: never, Install: func(context.Context, *world.World, *Task) error { return nil }},
+		{Name: result.Empty, Refuses: never, Install: attach(func(*Task) (*ebpf.Program, io.Closer, error) { return programs.LoadEmpty() })},
+		{Name: result.ICMPDrop, Refuses: never, Install: attach(func(*Task) (*ebpf.Program, io.Closer, error) { return programs.LoadICMPDrop() })},
+		{Name: result.Trie, Filters: true, Refuses: trieRefuses, Install: attach(func(t *Task) (*ebpf.Program, io.Closer, error) {
 			return programs.LoadTrie(t.Prefixes.Prefixes)
 		})},
-		{Name: NFTRules, Filters: true, Needs: []string{"nft"}, Refuses: atMostRules, Install: installNFTRules},
-		{Name: NFTSet, Filters: true, Needs: []string{"nft"}, Refuses: never, Install: installNFTSet},
-		{Name: IPTablesRules, Filters: true, Needs: []string{"iptables", "ip6tables"}, Refuses: atMostRules, Install: installIPTablesRules},
-		{Name: IPSet, Filters: true, Needs: []string{"ipset", "iptables", "ip6tables"}, Refuses: never, Install: installIPSet},
-		{Name: Egate, Filters: true, Refuses: never, Install: egate.install, Gate: egate.Gate},
-		{Name: EgateReplies, Filters: true, Refuses: never, Install: egate.installWithReplies},
+		{Name: result.NFTRules, Filters: true, Needs: []string{"nft"}, Refuses: atMostRules, Install: installNFTRules},
+		{Name: result.NFTSet, Filters: true, Needs: []string{"nft"}, Refuses: never, Install: installNFTSet},
+		{Name: result.IPTablesRules, Filters: true, Needs: []string{"iptables", "ip6tables"}, Refuses: atMostRules, Install: installIPTablesRules},
+		{Name: result.IPSet, Filters: true, Needs: []string{"ipset", "iptables", "ip6tables"}, Refuses: never, Install: installIPSet},
+		{Name: result.Egate, Filters: true, Refuses: never, Install: egate.install, Gate: egate.Gate},
+		{Name: result.EgateReplies, Filters: true, Refuses: never, Install: egate.installWithReplies},
 	}
 }
 

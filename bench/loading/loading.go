@@ -90,7 +90,7 @@ func (b *bench) ids() []string {
 
 // measure makes all sheets at once: one loading gives a figure for each.
 func (b *bench) measure(ctx context.Context, wanted func(string) bool) ([]result.Sheet, error) {
-	present, notes, err := b.lineup.Present(contender.NFTSet, contender.IPSet, contender.Egate)
+	present, notes, err := b.lineup.Present(result.NFTSet, result.IPSet, result.Egate)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"egate/bench/contender"
+	"egate/bench/result"
 	"egate/internal/cli"
 	"egate/internal/testutil"
 )
@@ -45,7 +46,7 @@ func TestSheets(t *testing.T) {
 		}
 		for _, s := range sheets {
 			ids = append(ids, s.ID)
-			if len(s.Points) != 1 || s.Points[0].Contender != contender.Egate || s.Points[0].Value.Median <= 0 {
+			if len(s.Points) != 1 || s.Points[0].Contender != result.Egate || s.Points[0].Value.Median <= 0 {
 				t.Errorf("%s: %+v, want one point of egate, above 0", s.ID, s.Points)
 			}
 		}

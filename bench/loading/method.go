@@ -13,6 +13,7 @@ import (
 
 	"egate/bench/contender"
 	"egate/bench/prefixes"
+	"egate/bench/result"
 	"egate/bench/world"
 )
 
@@ -42,7 +43,7 @@ func newMethod(ctx context.Context, c *contender.Contender, w *world.World, t *c
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
 	w.KeepUntilClose(folder(dir))
-	if c.Name == contender.IPSet {
+	if c.Name == result.IPSet {
 		if err := contender.PrepareIPSet(ctx, w, t); err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"egate/bench/prefixes"
+	"egate/bench/result"
 )
 
 // port is where packets go that are judged by their address alone.
@@ -122,7 +123,7 @@ func (b *bench) filters(l *prefixes.List) ([]filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []filter{{nameTrie, trie}, {nameEgate, egate}}, nil
+	return []filter{{result.Trie, trie}, {result.Egate, egate}}, nil
 }
 
 // compare adds all contenders at one size.

@@ -41,10 +41,10 @@ func TestSheets(t *testing.T) {
 			if sheet.ID != s.ID || sheet.Title == "" || sheet.Size == "" {
 				t.Errorf("sheet %q, title %q, size %q", sheet.ID, sheet.Title, sheet.Size)
 			}
-			wanted := []string{nameEmpty, nameICMPDrop, nameEgate}
+			wanted := []string{result.Empty, result.ICMPDrop, result.Egate}
 			switch sheet.Size {
 			case "prefixes", "destinations":
-				wanted = append(wanted, nameTrie)
+				wanted = append(wanted, result.Trie)
 			case "flows":
 				wanted = append(wanted, nameNoTrack)
 			}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"egate/bench/prefixes"
+	"egate/bench/result"
 )
 
 // Sheets are all that this package measures.
@@ -52,7 +53,7 @@ func (b *bench) rules(sizes []int, targets int) error {
 		if err != nil {
 			return err
 		}
-		if err := b.compare(size, all, []filter{{nameEgate, p}}); err != nil {
+		if err := b.compare(size, all, []filter{{result.Egate, p}}); err != nil {
 			return err
 		}
 	}
@@ -84,7 +85,7 @@ func (b *bench) flows(sizes []int) error {
 		if err != nil {
 			return err
 		}
-		if err := b.compare(size, all, []filter{{nameNoTrack, forgets}, {nameEgate, remembers}}); err != nil {
+		if err := b.compare(size, all, []filter{{nameNoTrack, forgets}, {result.Egate, remembers}}); err != nil {
 			return err
 		}
 	}

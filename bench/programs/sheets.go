@@ -13,14 +13,8 @@ import (
 	"egate/bench/world"
 )
 
-// The contenders, by the names they have in all sheets.
-const (
-	nameEmpty    = "empty program"
-	nameICMPDrop = "ICMP drop"
-	nameTrie     = "LPM trie"
-	nameEgate    = "egate"
-	nameNoTrack  = "egate, replies: false"
-)
+// nameNoTrack is egate with a policy that remembers no connections.
+const nameNoTrack = "egate, replies: false"
 
 // checked is how many packets each contender must decide right before it is
 // measured.
@@ -67,7 +61,7 @@ type Sheet struct {
 // with the context's error.
 func (s Sheet) Measure(ctx context.Context, form Form) (*result.Sheet, error) {
 	sheet := &result.Sheet{
-		ID: s.ID, Title: s.Title, Size: s.Size, Unit: "ns", Baseline: nameEmpty, Better: "lower",
+		ID: s.ID, Title: s.Title, Size: s.Size, Unit: "ns", Baseline: result.Empty, Better: "lower",
 		Notes: []string{fmt.Sprintf("BPF_PROG_TEST_RUN, %d runs a sample, %d rounds", form.Runs, form.Rounds)},
 	}
 	namespace, err := world.NewNamespace()
@@ -82,7 +76,7 @@ func (s Sheet) Measure(ctx context.Context, form Form) (*result.Sheet, error) {
 		}
 		if err == nil {
 			sheet.Notes = append(sheet.Notes, b.notes...)
-			sheet.Points, err = measure.Interleave(ctx, b.cells, form.Rounds, nameEmpty)
+			sheet.Points, err = measure.Interleave(ctx, b.cells, form.Rounds, result.Empty)
 		}
 		return errors.Join(err, b.Close())
 	})
@@ -142,7 +136,7 @@ func (b *bench) plain(size int, f *field) error {
 	for _, c := range []struct {
 		name string
 		load func() (*ebpf.Program, io.Closer, error)
-	}{{nameEmpty, LoadEmpty}, {nameICMPDrop, LoadICMPDrop}} {
+	}{{result.Empty, LoadEmpty}, {result.ICMPDrop, LoadICMPDrop}} {
 		p, closer, err := c.load()
 		if err != nil {
 			return err

@@ -44,8 +44,8 @@ func plot(run *result.Run, s *result.Sheet) []byte {
 // what is not listed takes from the spare ones in the order of the sheet.
 var (
 	colours = map[string]string{
-		egate: "#0a66c2", "LPM trie": "#c2410c", "nft rules": "#15803d", "nft set": "#9d2f8f",
-		"iptables rules": "#a16207", "ipset": "#7c4a2d", "ICMP drop": "#475569", "empty program": "#374151", "nothing": "#64748b",
+		egate: "#0a66c2", result.Trie: "#c2410c", result.NFTRules: "#15803d", result.NFTSet: "#9d2f8f",
+		result.IPTablesRules: "#a16207", result.IPSet: "#7c4a2d", result.ICMPDrop: "#475569", result.Empty: "#374151", result.Nothing: "#64748b",
 	}
 	spare = []string{"#0e7490", "#be123c", "#4d7c0f", "#6d28d9", "#b45309"}
 )

@@ -15,7 +15,7 @@ import (
 )
 
 // egate is the contender that the others are compared with.
-const egate = "egate"
+const egate = result.Egate
 
 // JSON writes a run such that ReadJSON reads the same.
 func JSON(w io.Writer, run *result.Run) error {

@@ -49,3 +49,20 @@ type Spread struct {
 	Low    float64 `json:"low"`  // first quartile
 	High   float64 `json:"high"` // third quartile
 }
+
+// Names of contenders, as sheets show them.
+const (
+	Nothing       = "nothing"
+	Empty         = "empty program"
+	ICMPDrop      = "ICMP drop"
+	Trie          = "LPM trie"
+	NFTRules      = "nft rules"
+	NFTSet        = "nft set"
+	IPTablesRules = "iptables rules"
+	IPSet         = "ipset"
+	Egate         = "egate"
+	// Under a default of drop egate lets replies pass to whom has connected
+	// from outside, unless the policy says otherwise. The others would need
+	// conntrack for that, so egate does without it too, but here.
+	EgateReplies = "egate with replies"
+)

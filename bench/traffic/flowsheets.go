@@ -24,7 +24,7 @@ func (b *bench) flows(ctx context.Context, want wanted) (sheets []result.Sheet, 
 	few := contender.Rules(prefixes.IPv4, contender.Drop, 20, 1024)
 	many := contender.Rules(prefixes.IPv4, contender.Drop, 4096, 1024)
 	list := contender.Prefixes(prefixes.New(prefixes.IPv4, b.form.FlowPrefixes), contender.Drop, 1024)
-	f, err := b.lineup.Field(ctx, []*contender.Task{&few, &many, &list}, contender.Nothing, contender.Empty, contender.Egate)
+	f, err := b.lineup.Field(ctx, []*contender.Task{&few, &many, &list}, result.Nothing, result.Empty, result.Egate)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (b *bench) tcp(ctx context.Context, want wanted) (sheets []result.Sheet, er
 }
 
 // streamers are who throughput is compared between: a sample of it takes long.
-var streamers = []string{contender.Nothing, contender.NFTRules, contender.NFTSet, contender.IPTablesRules, contender.Egate}
+var streamers = []string{result.Nothing, result.NFTRules, result.NFTSet, result.IPTablesRules, result.Egate}
 
 // throughput is nil where iperf3 is not installed.
 func (b *bench) throughput(ctx context.Context, f *contender.Field) (*result.Sheet, error) {
@@ -140,13 +140,13 @@ func (b *bench) throughput(ctx context.Context, f *contender.Field) (*result.She
 	}
 	sheet := &result.Sheet{
 		ID: "throughput", Title: "TCP throughput (iperf3, one connection)", Size: "rules", Unit: "Mbit/s",
-		Baseline: contender.Nothing, Better: "higher",
+		Baseline: result.Nothing, Better: "higher",
 		Notes: append([]string{"nothing and egate through the same pair of devices, with the gate taken away and put back; " +
 			"the others through pairs of their own, which differ by some per cent by themselves"}, f.Notes...),
 	}
 	var cells []measure.Cell
 	for _, s := range f.Stands {
-		if !slices.Contains(streamers, s.Contender) || s.Contender == contender.Nothing {
+		if !slices.Contains(streamers, s.Contender) || s.Contender == result.Nothing {
 			continue
 		}
 		t, err := NewThroughput(ctx, s.World)
@@ -157,14 +157,14 @@ func (b *bench) throughput(ctx context.Context, f *contender.Field) (*result.She
 		cells = append(cells, measure.Cell{Contender: s.Contender, Size: s.Task.Size(), Sample: func() (float64, error) {
 			return t.Run(ctx, b.form.Stream)
 		}})
-		if s.Contender != contender.Egate {
+		if s.Contender != result.Egate {
 			continue
 		}
 		gate, ok := world.Kept[*contender.Gate](s.World)
 		if !ok {
 			return nil, errors.New("find the gate of egate: it has none")
 		}
-		cells = append(cells, measure.Cell{Contender: contender.Nothing, Size: s.Task.Size(), Sample: func() (mbits float64, err error) {
+		cells = append(cells, measure.Cell{Contender: result.Nothing, Size: s.Task.Size(), Sample: func() (mbits float64, err error) {
 			if _, err := s.World.Sender.Measure(gate.Off(ctx)); err != nil {
 				return 0, err
 			}

@@ -42,8 +42,8 @@ var (
 
 // everybody is who the sheets of packets compare.
 var everybody = []string{
-	contender.Nothing, contender.Empty, contender.ICMPDrop, contender.Trie, contender.NFTRules,
-	contender.NFTSet, contender.IPTablesRules, contender.IPSet, contender.Egate,
+	result.Nothing, result.Empty, result.ICMPDrop, result.Trie, result.NFTRules,
+	result.NFTSet, result.IPTablesRules, result.IPSet, result.Egate,
 }
 
 // how is the note of all sheets of packets.
@@ -139,7 +139,7 @@ func (b *bench) outside(family prefixes.Family) func(context.Context, wanted) ([
 
 func (b *bench) inside(family prefixes.Family) func(context.Context, wanted) ([]result.Sheet, error) {
 	return func(ctx context.Context, _ wanted) (sheets []result.Sheet, err error) {
-		f, err := b.lineup.Field(ctx, b.tasks(family, contender.Allow), append(everybody[:len(everybody):len(everybody)], contender.EgateReplies)...)
+		f, err := b.lineup.Field(ctx, b.tasks(family, contender.Allow), append(everybody[:len(everybody):len(everybody)], result.EgateReplies)...)
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +153,7 @@ func (b *bench) inside(family prefixes.Family) func(context.Context, wanted) ([]
 
 func packetSheet(id, title, size string, f *contender.Field) *result.Sheet {
 	return &result.Sheet{
-		ID: id, Title: title, Size: size, Unit: "ns", Baseline: contender.Empty, Better: "lower",
+		ID: id, Title: title, Size: size, Unit: "ns", Baseline: result.Empty, Better: "lower",
 		Notes: append([]string{how}, f.Notes...),
 	}
 }

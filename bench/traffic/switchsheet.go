@@ -52,9 +52,9 @@ func (b *bench) switchingAt(ctx context.Context, n int) (points []result.Point, 
 	other := task
 	other.Prefixes = &prefixes.List{Family: list.Family, Prefixes: list.Prefixes[:n-1]}
 
-	names := []string{contender.Egate}
+	names := []string{result.Egate}
 	if n <= mostSwitched {
-		names = append(names, contender.NFTSet, contender.IPSet)
+		names = append(names, result.NFTSet, result.IPSet)
 	} else {
 		notes = append(notes, fmt.Sprintf("nft set and ipset left out above %d: see load and change for how long they take", mostSwitched))
 	}
@@ -93,7 +93,7 @@ func (b *bench) switchingAt(ctx context.Context, n int) (points []result.Point, 
 							break
 						}
 					}
-					if name == contender.Egate {
+					if name == result.Egate {
 						took = time.Since(begin)
 					}
 					return nil
@@ -115,9 +115,9 @@ func (b *bench) switchingAt(ctx context.Context, n int) (points []result.Point, 
 func (b *bench) switches(ctx context.Context, s contender.Stand, other *contender.Task) (map[string]func(turn int) *exec.Cmd, error) {
 	tasks := [2]*contender.Task{s.Task, other}
 	switch s.Contender {
-	case contender.NFTSet:
+	case result.NFTSet:
 		return texts(ctx, s.Contender, [2]string{contender.NFTSetText(tasks[0]), contender.NFTSetText(tasks[1])}, "nft", "-f", "-"), nil
-	case contender.IPSet:
+	case result.IPSet:
 		return texts(ctx, s.Contender, [2]string{contender.IPSetText(tasks[0]), contender.IPSetText(tasks[1])}, "ipset", "restore"), nil
 	}
 	gate, ok := world.Kept[*contender.Gate](s.World)
@@ -133,8 +133,8 @@ func (b *bench) switches(ctx context.Context, s contender.Stand, other *contende
 		paths[i] = path
 	}
 	return map[string]func(int) *exec.Cmd{
-		contender.Egate: func(turn int) *exec.Cmd { return gate.Apply(ctx, paths[turn%2]) },
-		noSwitch:        func(turn int) *exec.Cmd { return gate.Check(ctx, paths[turn%2]) },
+		result.Egate: func(turn int) *exec.Cmd { return gate.Apply(ctx, paths[turn%2]) },
+		noSwitch:     func(turn int) *exec.Cmd { return gate.Check(ctx, paths[turn%2]) },
 	}, nil
 }
 

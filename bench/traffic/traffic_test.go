@@ -69,7 +69,7 @@ func TestSheets(t *testing.T) {
 					t.Errorf("%s: %s at %d: %+v, want one sample above 0, and what it adds", s.ID, p.Contender, p.Size, p)
 				}
 			}
-			if !slices.ContainsFunc(s.Points, func(p result.Point) bool { return p.Contender == contender.Egate }) {
+			if !slices.ContainsFunc(s.Points, func(p result.Point) bool { return p.Contender == result.Egate }) {
 				t.Errorf("%s has no point of egate", s.ID)
 			}
 		}
@@ -90,7 +90,7 @@ func TestWrongDecisionIsNotMeasured(t *testing.T) {
 		{"does the opposite", func(ctx context.Context, w *world.World, task *contender.Task) error {
 			opposite := *task
 			opposite.Action = contender.Allow
-			i := slices.IndexFunc(l.Contenders, func(c contender.Contender) bool { return c.Name == contender.Egate })
+			i := slices.IndexFunc(l.Contenders, func(c contender.Contender) bool { return c.Name == result.Egate })
 			return l.Contenders[i].Install(ctx, w, &opposite)
 		}},
 	} {
