@@ -37,7 +37,7 @@ func describeMachine(ctx context.Context, egate string) (*result.Machine, error)
 	m.CPU = processorName(string(text))
 	for tool, args := range map[string][]string{
 		"nft": {"nft", "--version"}, "iptables": {"iptables", "--version"}, "ipset": {"ipset", "--version"},
-		"iperf3": {"iperf3", "--version"}, "egate": {egate, "version"},
+		"iperf3": {"iperf3", "--version"}, "dnsmasq": {"dnsmasq", "--version"}, "egate": {egate, "version"},
 	} {
 		// What is not installed has no version; the sheets say who was left out.
 		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).Output(); err == nil {

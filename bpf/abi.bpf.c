@@ -19,6 +19,11 @@ enum egate_limit {
 	EGATE_LIMIT_NO_RULE = EGATE_NO_RULE,
 	EGATE_LIMIT_NO_ROW = EGATE_NO_ROW,
 	EGATE_LIMIT_UNKNOWN_PROTOCOL = EGATE_UNKNOWN_PROTOCOL,
+	EGATE_LIMIT_NAME_BYTES = EGATE_NAME_BYTES,
+	EGATE_LIMIT_NAME_LABELS = EGATE_NAME_LABELS,
+	EGATE_LIMIT_NAME_SLOTS = EGATE_NAME_SLOTS,
+	EGATE_LIMIT_NAME_EPOCHS = EGATE_NAME_EPOCHS,
+	EGATE_LIMIT_ROOM_BYTES = EGATE_ROOM_BYTES,
 };
 
 /* BTF holds the types that a global variable leads to. */
@@ -30,6 +35,10 @@ struct egate_abi {
 	enum egate_have have;
 	enum egate_fragment fragment;
 	enum egate_dimension dimension;
+	enum egate_rule_flag rule_flag;
+	enum egate_resolver resolver;
+	enum egate_dns_outcome dns_outcome;
+	enum egate_binding_state binding_state;
 	enum egate_limit limit;
 	struct egate_policy_config config;
 	struct egate_line line;
@@ -46,5 +55,15 @@ struct egate_abi {
 	struct egate_fragment_key fragment_key;
 	struct egate_fragment_verdict fragment_verdict;
 	struct egate_event event;
+	struct egate_domain domain;
+	struct egate_learned learned;
+	struct egate_name name;
+	struct egate_question_key question_key;
+	struct egate_question question;
+	struct egate_binding binding;
+	struct egate_stream stream;
+	struct egate_name_totals name_totals;
+	struct egate_unread unread;
+	struct egate_named_event named_event;
 };
 const struct egate_abi *egate_abi;

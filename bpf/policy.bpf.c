@@ -13,13 +13,18 @@
 #include "include/maps.h"     /* the tables, the counters, the memory */
 #include "include/parse.h"    /* the packet's headers */
 #include "include/classify.h" /* the rules it meets */
+#include "include/names.h"    /* the class of a name */
 #include "include/cache.h"    /* what was found out about its flow before */
 #include "include/flow.h"     /* what is remembered of earlier packets */
+#include "include/learn.h"    /* the names of an address */
+#include "include/stream.h"   /* TCP segments put together */
+#include "include/dns.h"      /* DNS messages */
+#include "include/request.h"  /* the first request of a connection */
+#include "include/bind.h"     /* the name that a connection goes by */
 #include "include/count.h"    /* counters and events */
+#include "include/resolve.h"  /* questions and answers of DNS */
 #include "include/answer.h"   /* the reply to a rejected packet */
 #include <linux/pkt_cls.h>
-
-const volatile struct egate_policy_config config = {};
 
 struct match {
 	const volatile struct egate_chain *chain;
@@ -43,7 +48,7 @@ static __always_inline long match_round(struct match *m)
 			return 1;
 		w->base = lowest_bit(w->summary);
 		w->summary &= w->summary - 1;
-		w->word = and_words(c, w->rows, w->base);
+		w->word = and_words(c, w, w->base);
 		return 0;
 	}
 	index = w->base * 64 + lowest_bit(w->word);
@@ -78,39 +83,12 @@ static __always_inline int match(struct __sk_buff *skb, const volatile struct eg
 	if (!c->words)
 		return 0;
 	classify(c, &w->packet, w->rows);
-	w->summary = c->words == 1 ? 1 : and_summaries(c, w->rows);
+	w->summary = c->words == 1 ? 1 : and_summaries(c, w);
 	w->word = 0;
 	/* most packets meet the rule that decides in the first word: without the price of a callback */
 	if (!match_round(&m) && !match_round(&m))
 		bpf_loop(EGATE_MAX_WORDS + EGATE_MAX_CONTINUE_RULES, match_again, &m, 0);
 	return w->decision.rule != EGATE_NO_RULE;
-}
-
-/*
- * As match(), but looks first whether a packet like this one was just here. Sets
- * the packet's entry, if it has one.
- */
-static __always_inline int match_flow(struct __sk_buff *skb, const volatile struct egate_chain *c,
-				      struct work *w, struct egate_cached **entry)
-{
-	struct egate_cached *e = cache_entry(c, &w->packet);
-	int matched;
-
-	*entry = e;
-	if (e && cache_holds(c, e, &w->packet)) {
-		w->decision.rule = e->rule;
-		w->decision.action = e->action;
-		w->decision.reason = EGATE_REASON_RULE;
-		return e->rule != EGATE_NO_RULE;
-	}
-	matched = match(skb, c, w);
-	if (!e)
-		return matched;
-	if (w->continued)
-		*entry = 0; /* such rules are counted each time, so they must be met each time */
-	else
-		cache_put(e, &w->packet, &w->decision);
-	return matched;
 }
 
 /* IPv6 neighbour discovery (RFC 4861) and the listener reports that it needs behind switches which snoop them (RFC 2710, RFC 3810). */
@@ -157,11 +135,16 @@ static __always_inline void fallback(struct __sk_buff *skb, const volatile struc
 			d->reason = EGATE_REASON_DHCP;
 			return;
 		}
+		if (config.names.in_use && direction == EGATE_EGRESS &&
+		    is_resolving(p, direction)) {
+			d->reason = EGATE_REASON_DNS;
+			return;
+		}
 		if (c->replies && is_reply(skb, p, direction, entry)) {
 			d->reason = EGATE_REASON_REPLY;
 			return;
 		}
-		if (c->replies && is_icmp(p) && is_reply_error(skb, p, direction)) {
+		if (c->replies && is_icmp(p) && is_reply_error(skb, direction)) {
 			d->reason = EGATE_REASON_REPLY_ERROR;
 			return;
 		}
@@ -173,6 +156,74 @@ static __always_inline void fallback(struct __sk_buff *skb, const volatile struc
 		d->reason = EGATE_REASON_FRAGMENT_UNKNOWN;
 	else
 		d->reason = EGATE_REASON_DEFAULT;
+}
+
+/* Matches an egress packet again, by the name that its request gave the connection. Returns enum named. */
+__noinline int decide_again(struct __sk_buff *skb)
+{
+	const volatile struct egate_chain *c = &config.chain[EGATE_EGRESS];
+	struct work *w = at(&work, 0);
+
+	if (!config.names.in_use)
+		return NAMED_NO_CACHE;
+	if (!w)
+		return NAMED_NO_CACHE;
+	if (!match(skb, c, w))
+		fallback(skb, c, EGATE_EGRESS, &w->packet, 0, &w->decision);
+	return named_again(skb);
+}
+
+/* Takes from the packet's cache entry what a packet like it met. 0 if nothing is known. */
+static __always_inline int remembers(const volatile struct egate_chain *c, struct work *w,
+				     const struct egate_cached *entry)
+{
+	if (!entry || !cache_holds(c, entry, &w->packet))
+		return 0;
+	w->decision.rule = entry->rule;
+	w->decision.action = entry->action;
+	w->decision.reason = EGATE_REASON_RULE;
+	return 1;
+}
+
+/*
+ * Judges a packet by its rules, and by its connection's name where they ask for
+ * one. Gives its entry in the cache, if it has one.
+ */
+static __always_inline struct egate_cached *decide_ip(struct __sk_buff *skb,
+						      const volatile struct egate_chain *c,
+						      __u32 direction, struct work *w)
+{
+	struct egate_cached *entry = cache_entry(c, &w->packet);
+	struct decision *d = &w->decision;
+
+	if (!remembers(c, w, entry)) {
+		if (direction == EGATE_EGRESS && config.names.elsewhere != EGATE_ALLOW &&
+		    is_elsewhere(&w->packet)) {
+			d->rule = EGATE_NO_RULE;
+			d->action = config.names.elsewhere;
+			d->reason = EGATE_REASON_DNS_ELSEWHERE;
+			return 0;
+		}
+		if (c->used[EGATE_DIM_NAME])
+			names_of(skb);
+		match(skb, c, w);
+		if (w->continued)
+			entry = 0; /* such rules are counted each time, so they must be met each time */
+		if (c->used[EGATE_DIM_NAME] && d->rule != EGATE_NO_RULE &&
+		    d->action == EGATE_ALLOW) {
+			int outcome = named(skb);
+
+			if (outcome == NAMED_AGAIN)
+				outcome = decide_again(skb);
+			if (outcome != NAMED_CACHE)
+				return 0;
+		}
+		if (entry)
+			cache_put(c, entry, w);
+	}
+	if (d->rule == EGATE_NO_RULE)
+		fallback(skb, c, direction, &w->packet, entry, d);
+	return entry;
 }
 
 static __always_inline void decide(struct __sk_buff *skb, const volatile struct egate_chain *c,
@@ -193,12 +244,26 @@ static __always_inline void decide(struct __sk_buff *skb, const volatile struct 
 	if (p->fragment == EGATE_LATER_FRAGMENT &&
 	    follow_fragment(p, direction, config.generation, d))
 		return;
-	if (!match_flow(skb, c, w, &entry))
-		fallback(skb, c, direction, p, entry, d);
+	entry = decide_ip(skb, c, direction, w);
 	if (p->fragment == EGATE_FIRST_FRAGMENT)
 		remember_fragment(p, direction, config.generation, d);
 	if (c->track && (d->action == EGATE_ALLOW || config.audit))
 		track(t, p, direction, entry);
+}
+
+/* 1 if the packet is to be answered. */
+static __always_inline int answers_packet(struct __sk_buff *skb, const struct packet *p,
+					  struct decision *d)
+{
+	if (d->action != EGATE_REJECT || d->reason == EGATE_REASON_FRAGMENT)
+		return 0;
+	if (!is_answerable(skb, p))
+		d->reason = EGATE_REASON_REJECT_UNANSWERABLE;
+	else if (config.audit || may_answer())
+		return 1;
+	else
+		d->reason = EGATE_REASON_REJECT_LIMITED;
+	return 0;
 }
 
 static __always_inline int judge(struct __sk_buff *skb, __u32 direction)
@@ -211,7 +276,7 @@ static __always_inline int judge(struct __sk_buff *skb, __u32 direction)
 	struct decision *d;
 	int answers = 0, verdict;
 
-	if (!iface || !iface->slot || !t || !w)
+	if (!iface || (!iface->slot && !iface->dns_only) || !t || !w)
 		return TC_ACT_UNSPEC;
 	if (is_own_answer(skb, config.answer_secret)) {
 		t->reason[EGATE_REASON_OWN_ANSWER].packets += 1;
@@ -223,26 +288,38 @@ static __always_inline int judge(struct __sk_buff *skb, __u32 direction)
 	d = &w->decision;
 	if (parse(skb, iface->link))
 		return TC_ACT_UNSPEC;
-	decide(skb, c, direction, t, w);
-	if (c->rejects && d->action == EGATE_REJECT && d->reason != EGATE_REASON_FRAGMENT) {
-		if (!is_answerable(skb, p))
-			d->reason = EGATE_REASON_REJECT_UNANSWERABLE;
-		else if (config.audit || may_answer())
-			answers = 1;
-		else
-			d->reason = EGATE_REASON_REJECT_LIMITED;
+	if (config.names.in_use) {
+		w->name = 0;
+		w->name_in_room = 0;
+		w->refusal = 0;
 	}
+	if (iface->dns_only) {
+		d->rule = EGATE_NO_RULE;
+		d->action = EGATE_ALLOW;
+		d->reason = EGATE_REASON_DNS;
+	} else {
+		decide(skb, c, direction, t, w);
+	}
+	if (config.names.in_use && (d->action == EGATE_ALLOW || config.audit) &&
+	    is_resolving(p, direction))
+		resolve(skb, direction);
+	if (iface->dns_only && d->action == EGATE_ALLOW)
+		return TC_ACT_UNSPEC;
+	if (c->rejects)
+		answers = answers_packet(skb, p, d);
 
 	count_rule(skb, c, d->rule, d->action);
-	count_iface(skb, iface->slot - 1, direction, d->action);
+	if (iface->slot)
+		count_iface(skb, iface->slot - 1, direction, d->action);
 	count_totals(skb, t, p, d);
-	report(skb, &config, direction, t, p, d);
+	report(skb, direction, t, w);
 
 	if (config.audit || d->action == EGATE_ALLOW)
 		return TC_ACT_UNSPEC;
 	if (!answers)
 		return TC_ACT_SHOT;
-	verdict = send_answer(skb, p, direction, config.answer_secret);
+	verdict = send_answer(skb, p, direction, config.answer_secret,
+			      config.names.in_use ? w->refusal : 0);
 	if (verdict < 0) {
 		t->answers_failed++;
 		return TC_ACT_SHOT;

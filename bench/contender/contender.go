@@ -49,6 +49,9 @@ func All(egate Command) []Contender {
 		{Name: result.NFTSet, Filters: true, Needs: []string{"nft"}, Refuses: never, Install: installNFTSet},
 		{Name: result.IPTablesRules, Filters: true, Needs: []string{"iptables", "ip6tables"}, Refuses: atMostRules, Install: installIPTablesRules},
 		{Name: result.IPSet, Filters: true, Needs: []string{"ipset", "iptables", "ip6tables"}, Refuses: never, Install: installIPSet},
+		{Name: result.Dnsmasq, Needs: []string{"dnsmasq"}, Refuses: namesOnly, Install: installDnsmasq},
+		{Name: result.DnsmasqNFTSet, Filters: true, Needs: []string{"dnsmasq", "nft"}, Refuses: namesOnly, Install: installDnsmasqNFTSet},
+		{Name: result.Sniffer, Filters: true, Needs: []string{"ipset", "iptables"}, Refuses: namesOnly, Install: installSniffer},
 		{Name: result.Egate, Filters: true, Refuses: never, Install: egate.install, Gate: egate.Gate},
 		{Name: result.EgateReplies, Filters: true, Refuses: never, Install: egate.installWithReplies},
 	}
@@ -73,6 +76,13 @@ func trieRefuses(t *Task) string {
 		return "left out: it knows addresses only"
 	case t.Action != Drop:
 		return "left out: it is a program that drops what is listed"
+	}
+	return ""
+}
+
+func namesOnly(t *Task) string {
+	if t.Domain == "" {
+		return "left out: it knows names only"
 	}
 	return ""
 }

@@ -152,6 +152,10 @@ func policyText(t *Task, list string) string {
 		fmt.Fprintf(&text, "    - {name: rule-%d, action: %s, events: none, to: {addresses: [\"%v\"], ports: [%s/%d]}}\n",
 			i, t.Action, r.To, r.Protocol, r.Port)
 	}
+	if t.Domain != "" {
+		fmt.Fprintf(&text, "    - {name: names, action: %s, events: none, to: {domains: [\"*.%s\"]}}\ndns: {servers: [%v]}\n",
+			t.Action, t.Domain, world.Peer4.Addr())
+	}
 	fmt.Fprintf(&text, "ingress: {default: allow}\n")
 	return text.String()
 }

@@ -55,6 +55,11 @@ func (l *Lineup) Present(names ...string) (present []Contender, notes []string, 
 	return present, notes, nil
 }
 
+// Filters tells whether the contender of that name filters.
+func (l *Lineup) Filters(name string) bool {
+	return slices.ContainsFunc(l.Contenders, func(c Contender) bool { return c.Name == name && c.Filters })
+}
+
 // Field sets every named contender up for every task and makes sure that all
 // decide alike. The caller closes it.
 func (l *Lineup) Field(ctx context.Context, tasks []*Task, names ...string) (*Field, error) {

@@ -12,34 +12,50 @@ import (
 // MapsMB is the kernel memory of all maps that the gate's pins hold, by the
 // kernel's own account, in MB.
 func (g *Gate) MapsMB() (float64, error) {
-	bytes := map[ebpf.MapID]uint64{}
+	maps, err := g.EachMapMB()
+	total := 0.0
+	for _, mb := range maps {
+		total += mb
+	}
+	return total, err
+}
+
+// weight is the memory of one map.
+type weight struct {
+	name  string
+	bytes uint64
+}
+
+// EachMapMB is the same by the names of the maps.
+func (g *Gate) EachMapMB() (map[string]float64, error) {
+	weights := map[ebpf.MapID]weight{}
 	err := filepath.WalkDir(g.BPFFS+"/", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		if m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true}); err == nil {
 			defer m.Close()
-			return weigh(m, bytes)
+			return weigh(m, weights)
 		}
 		p, err := ebpf.LoadPinnedProgram(path, nil)
 		if err != nil {
 			return nil // a link, or one of the files that the kernel puts there
 		}
 		defer p.Close()
-		return weighProgram(p, bytes)
+		return weighProgram(p, weights)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("weigh maps: %w", err)
+		return nil, fmt.Errorf("weigh maps: %w", err)
 	}
-	total := uint64(0)
-	for _, n := range bytes {
-		total += n
+	out := map[string]float64{}
+	for _, w := range weights {
+		out[w.name] += float64(w.bytes) / 1e6
 	}
-	return float64(total) / 1e6, nil
+	return out, nil
 }
 
 // weighProgram adds the maps that a program uses, pinned or not.
-func weighProgram(p *ebpf.Program, bytes map[ebpf.MapID]uint64) error {
+func weighProgram(p *ebpf.Program, weights map[ebpf.MapID]weight) error {
 	info, err := p.Info()
 	if err != nil {
 		return err
@@ -49,24 +65,24 @@ func weighProgram(p *ebpf.Program, bytes map[ebpf.MapID]uint64) error {
 		return errors.New("this kernel does not name a program's maps")
 	}
 	for _, id := range ids {
-		if err := weighID(id, bytes); err != nil {
+		if err := weighID(id, weights); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func weighID(id ebpf.MapID, bytes map[ebpf.MapID]uint64) error {
+func weighID(id ebpf.MapID, weights map[ebpf.MapID]weight) error {
 	m, err := ebpf.NewMapFromID(id)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	return weigh(m, bytes)
+	return weigh(m, weights)
 }
 
 // weigh adds a map, and the maps inside it.
-func weigh(m *ebpf.Map, bytes map[ebpf.MapID]uint64) error {
+func weigh(m *ebpf.Map, weights map[ebpf.MapID]weight) error {
 	info, err := m.Info()
 	if err != nil {
 		return err
@@ -75,21 +91,21 @@ func weigh(m *ebpf.Map, bytes map[ebpf.MapID]uint64) error {
 	if !ok {
 		return errors.New("this kernel does not number maps")
 	}
-	if _, done := bytes[id]; done {
+	if _, done := weights[id]; done {
 		return nil
 	}
 	memory, ok := info.Memlock()
 	if !ok {
 		return errors.New("this kernel does not tell a map's memory")
 	}
-	bytes[id] = memory
+	weights[id] = weight{info.Name, memory}
 	if m.Type() != ebpf.ArrayOfMaps && m.Type() != ebpf.HashOfMaps {
 		return nil
 	}
 	var inner ebpf.MapID
 	var key []byte
 	for entries := m.Iterate(); entries.Next(&key, &inner); {
-		if err := weighID(inner, bytes); err != nil {
+		if err := weighID(inner, weights); err != nil {
 			return err
 		}
 	}

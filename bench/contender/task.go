@@ -19,12 +19,15 @@ const (
 )
 
 // Task is what all contenders of a comparison must decide alike: a list of
-// rules or a list of prefixes, of one family.
+// rules or a list of prefixes, of one family, or the names below a domain.
 type Task struct {
 	Family   prefixes.Family
 	Action   Action
 	Rules    []Rule
 	Prefixes *prefixes.List
+	// Domain is one whose names may be sent to, once they were looked up at
+	// the peer. Their addresses are not known before.
+	Domain string
 
 	// Listed and Unlisted are destinations of UDP packets, in no order. A
 	// contender that decides otherwise about one of them is not measured.
@@ -97,6 +100,11 @@ func Prefixes(list *prefixes.List, action Action, destinations int) Task {
 	return t
 }
 
+// Names makes a task of the names below a domain.
+func Names(domain string) Task {
+	return Task{Family: prefixes.IPv4, Action: Allow, Domain: domain}
+}
+
 // Passing are the destinations that may be sent to.
 func (t *Task) Passing() []netip.AddrPort {
 	if t.Action == Allow {
@@ -113,8 +121,11 @@ func (t *Task) Dropped() []netip.AddrPort {
 	return t.Listed
 }
 
-// Size is the number of rules or prefixes.
+// Size is the number of rules, prefixes or domains.
 func (t *Task) Size() int {
+	if t.Domain != "" {
+		return 1
+	}
 	if t.Prefixes != nil {
 		return len(t.Prefixes.Prefixes)
 	}

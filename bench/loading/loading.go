@@ -20,13 +20,14 @@ import (
 // Form is how much is measured.
 type Form struct {
 	Sizes  []int // prefixes
+	Names  []int // sizes of the sheets over names
 	Rounds int   // at least; smaller sizes, which take less, get more
 }
 
 // The forms.
 var (
-	Quick = Form{Sizes: []int{1000, 100_000}, Rounds: 1}
-	Full  = Form{Sizes: []int{1000, 10_000, 100_000, 1_000_000}, Rounds: 3}
+	Quick = Form{Sizes: []int{1000, 100_000}, Names: []int{1, 100_000}, Rounds: 1}
+	Full  = Form{Sizes: []int{1000, 10_000, 100_000, 1_000_000}, Names: []int{1, 100, 10_000, 100_000}, Rounds: 3}
 )
 
 // rounds of a size.
@@ -48,7 +49,8 @@ func Groups(l *contender.Lineup, form Form) []measure.Group {
 		b := &bench{lineup: l, form: form, family: family}
 		groups = append(groups, measure.Group{IDs: b.ids(), Measure: b.measure})
 	}
-	return groups
+	b := &bench{lineup: l, form: form}
+	return append(groups, measure.Group{IDs: []string{"names-load", "names-memory"}, Measure: b.names})
 }
 
 type bench struct {

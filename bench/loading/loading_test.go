@@ -39,13 +39,17 @@ func TestSheets(t *testing.T) {
 		Progress:   t.Logf,
 	}
 	var ids []string
-	for _, g := range Groups(l, Form{Sizes: []int{20}, Rounds: 1}) {
+	for _, g := range Groups(l, Form{Sizes: []int{20}, Names: []int{20}, Rounds: 1}) {
 		sheets, err := g.Measure(context.Background(), func(id string) bool { return id != "load-v6" })
 		if err != nil {
 			t.Fatalf("measure %v: %v", g.IDs, err)
 		}
 		for _, s := range sheets {
 			ids = append(ids, s.ID)
+			if s.Size == "names" {
+				checkNames(t, &s)
+				continue
+			}
 			if len(s.Points) != 1 || s.Points[0].Contender != result.Egate || s.Points[0].Value.Median <= 0 {
 				t.Errorf("%s: %+v, want one point of egate, above 0", s.ID, s.Points)
 			}
@@ -54,8 +58,29 @@ func TestSheets(t *testing.T) {
 	want := []string{
 		"load-v4", "change-v4", "process-memory-v4", "kernel-memory-v4",
 		"change-v6", "process-memory-v6", "kernel-memory-v6",
+		"names-load", "names-memory",
 	}
 	if !slices.Equal(ids, want) {
 		t.Errorf("sheets %v, want %v", ids, want)
+	}
+}
+
+// checkNames wants a figure above 0 for a policy with names and one without,
+// and that with names is not what takes less memory than its parts.
+func checkNames(t *testing.T, s *result.Sheet) {
+	t.Helper()
+	found := map[string]float64{}
+	parts := 0.0
+	for _, p := range s.Points {
+		found[p.Contender] = p.Value.Median
+		if p.Contender != result.Egate && p.Contender != nameless {
+			parts += p.Value.Median
+		}
+	}
+	if found[result.Egate] <= 0 || found[nameless] <= 0 {
+		t.Errorf("%s: %v, want figures of %s and %s", s.ID, found, result.Egate, nameless)
+	}
+	if s.ID == "names-memory" && (found[nameParts[0].name] <= 0 || parts >= found[result.Egate] || found[nameless] >= found[result.Egate]) {
+		t.Errorf("%s: %v: the parts must be less than the whole, and so must be what uses no names", s.ID, found)
 	}
 }

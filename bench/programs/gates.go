@@ -55,10 +55,17 @@ func (g *gates) Close() error {
 	return nil
 }
 
-// apply puts a policy in force and gives its dispatcher for what leaves; list
-// is the text of every set file that the policy names. The caller closes the
-// program, and stays on a thread of the namespace from the first policy on.
-func (g *gates) apply(text, list string) (*ebpf.Program, error) {
+// gate is one policy in force.
+type gate struct {
+	gates           *gates
+	name            string
+	egress, ingress *ebpf.Program // the dispatchers
+}
+
+// apply puts a policy in force; list is the text of every set file that the
+// policy names. The caller closes the gate, and stays on a thread of the
+// namespace from the first policy on.
+func (g *gates) apply(text, list string) (*gate, error) {
 	p, problems := policy.Parse("policy.yaml", []byte(text), func(string) (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader(list)), nil
 	})
@@ -70,21 +77,51 @@ func (g *gates) apply(text, list string) (*ebpf.Program, error) {
 		return nil, err
 	}
 	g.count++
-	gate := fmt.Sprintf("bench-%d", g.count)
+	out := &gate{gates: g, name: fmt.Sprintf("bench-%d", g.count)}
 	err = g.withPath(func() error {
 		_, err := datapath.Apply(set, datapath.ApplyOptions{
-			Gate: gate, Source: datapath.Source{Path: "policy.yaml", SHA256: sha256.Sum256([]byte(text))},
+			Gate: out.name, Source: datapath.Source{Path: "policy.yaml", SHA256: sha256.Sum256([]byte(text))},
 		})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	dispatcher, err := ebpf.LoadPinnedProgram(filepath.Join(g.path(), "egate", gate, "dispatch_egress"), nil)
+	if out.egress, err = out.dispatcher("dispatch_egress"); err != nil {
+		return nil, err
+	}
+	if out.ingress, err = out.dispatcher("dispatch_ingress"); err != nil {
+		return nil, errors.Join(err, out.egress.Close())
+	}
+	return out, nil
+}
+
+func (g *gate) dispatcher(pin string) (*ebpf.Program, error) {
+	p, err := ebpf.LoadPinnedProgram(filepath.Join(g.gates.path(), "egate", g.name, pin), nil)
 	if err != nil {
 		return nil, fmt.Errorf("open dispatcher: %w", err)
 	}
-	return dispatcher, nil
+	return p, nil
+}
+
+// Close gives the gate up; the policy stays in force.
+func (g *gate) Close() error { return errors.Join(g.egress.Close(), g.ingress.Close()) }
+
+// answersLearned is how many DNS answers the gate has read that opened addresses.
+func (g *gate) answersLearned() (count uint64, err error) {
+	err = g.gates.withPath(func() error {
+		s, err := datapath.ReadStatus(g.name)
+		if err != nil {
+			return err
+		}
+		for _, m := range s.Names.Messages {
+			if m.Outcome == "learned" {
+				count = m.Count
+			}
+		}
+		return nil
+	})
+	return count, err
 }
 
 // withPath calls f while this bpffs is the one that egate pins in.

@@ -132,6 +132,11 @@ func (b *bench) compare(size int, to []target, filters []filter) error {
 	if err != nil {
 		return err
 	}
+	return b.compareOn(f, size, filters)
+}
+
+// compareOn adds all contenders on a field.
+func (b *bench) compareOn(f *field, size int, filters []filter) error {
 	if err := b.plain(size, f); err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package programs
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -10,8 +12,10 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/miekg/dns"
 
 	"egate/bench/result"
+	"egate/bench/world"
 	"egate/internal/datapath"
 	"egate/internal/testutil"
 	"egate/internal/testutil/frames"
@@ -21,6 +25,7 @@ import (
 var tiny = Form{
 	Name: "tiny", Rounds: 1, Runs: 512, Targets: 256,
 	Prefixes: []int{10, 300}, Destinations: []int{1, 64}, Rules: []int{1, 20}, Flows: []int{1, 64},
+	Names: []int{1, 20}, Learned: []int{1, 64}, Lookups: 128,
 }
 
 // Every sheet is measured, each contender decides right there, and none is
@@ -42,11 +47,15 @@ func TestSheets(t *testing.T) {
 				t.Errorf("sheet %q, title %q, size %q", sheet.ID, sheet.Title, sheet.Size)
 			}
 			wanted := []string{result.Empty, result.ICMPDrop, result.Egate}
-			switch sheet.Size {
-			case "prefixes", "destinations":
+			switch {
+			case sheet.Size == "prefixes" || sheet.Size == "destinations":
 				wanted = append(wanted, result.Trie)
-			case "flows":
+			case sheet.Size == "flows":
 				wanted = append(wanted, nameNoTrack)
+			case strings.HasPrefix(sheet.ID, "names-lookup"):
+				wanted = []string{result.Empty, nameQuestion, shapes[0].name, shapes[1].name, shapes[2].name}
+			case strings.HasPrefix(sheet.ID, "names"):
+				wanted = append(wanted, nameByAddress)
 			}
 			for _, name := range wanted {
 				points := slices.DeleteFunc(slices.Clone(sheet.Points), func(p result.Point) bool { return p.Contender != name })
@@ -141,6 +150,90 @@ func TestScatterGoesThroughTheTargets(t *testing.T) {
 				t.Errorf("run %d went to %v:%d, want %v", run, got, port, want)
 			}
 		}
+	}
+}
+
+// Each look-up has another id, port and name, and its addresses go with the
+// name.
+func TestLookupsDiffer(t *testing.T) {
+	testutil.RequireRoot(t)
+	p, closer, err := LoadEmpty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closer.Close()
+	l, err := newLookups(p, p, shape{"", 1, 2}, 4, 21)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for run := range 6 {
+		for _, w := range []*way{&l.questions, &l.answers} {
+			opts := ebpf.RunOptions{Data: w.frame, DataOut: make([]byte, 1024)}
+			if _, err := w.objects.Lookup.Run(&opts); err != nil {
+				t.Fatal(err)
+			}
+			const udp = 14 + 20
+			var m dns.Msg
+			if err := m.Unpack(opts.DataOut[udp+8:]); err != nil {
+				t.Fatal(err)
+			}
+			port := opts.DataOut[udp : udp+2]
+			if m.Response {
+				port = opts.DataOut[udp+2 : udp+4]
+			}
+			if got, want := binary.BigEndian.Uint16(port), uint16(0x8000+run); got != want {
+				t.Errorf("run %d has port %d, want %d", run, got, want)
+			}
+			if int(m.Id) != run {
+				t.Errorf("run %d has id %d", run, m.Id)
+			}
+			if got, want := m.Question[0].Name, "aaaaaaa"+string(rune('a'+run%4))+".cdn.example.com."; got != want {
+				t.Errorf("run %d is about %s, want %s", run, got, want)
+			}
+			if !m.Response {
+				continue
+			}
+			for i, want := range []string{fmt.Sprintf("21.0.0.%d", run%4*8), fmt.Sprintf("21.0.0.%d", run%4*8+1)} {
+				if got := m.Answer[1+i].(*dns.A).A.String(); got != want {
+					t.Errorf("run %d has address %s, want %s", run, got, want)
+				}
+			}
+		}
+	}
+}
+
+// Answers that open nothing are not measured as if they did.
+func TestAnswersToOtherNamesAreFound(t *testing.T) {
+	testutil.RequireRoot(t)
+	namespace, err := world.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer namespace.Close()
+	err = namespace.Run(func() error {
+		all, err := newGates()
+		if err != nil {
+			return err
+		}
+		defer all.Close()
+		g, err := all.apply(NamePolicy(guardedLink, resolver, "names.txt", ""), NameList("another.example", 1))
+		if err != nil {
+			return err
+		}
+		defer g.Close()
+		l, err := newLookups(g.egress, g.ingress, shapes[0], 0, 20)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		if _, _, err := l.price(8); err != nil {
+			return err
+		}
+		return g.checkLearned(l)
+	})
+	if !errors.Is(err, errNotLearned) {
+		t.Errorf("err = %v, want %v", err, errNotLearned)
 	}
 }
 

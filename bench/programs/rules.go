@@ -13,7 +13,9 @@ import (
 )
 
 // Sheets are all that this package measures.
-func Sheets() []Sheet { return slices.Concat(prefixSheets(), destinationSheets(), ruleSheets()) }
+func Sheets() []Sheet {
+	return slices.Concat(prefixSheets(), destinationSheets(), ruleSheets(), nameSheets())
+}
 
 // ruleSheets are the sheets over rules and over flows. No other program takes
 // part that knows rules; what those of others cost is in the sheets with real

@@ -30,6 +30,8 @@ type field struct {
 	targets      []target
 	v6           bool
 	frame        []byte
+	fresh        bool   // each packet is the first one of its connection
+	first        uint32 // number of the first run, a multiple of the number of targets
 	destinations *ebpf.Map
 }
 
@@ -91,7 +93,8 @@ func newRunner(p *ebpf.Program, f *field) (*runner, error) {
 		return nil, fmt.Errorf("load program scatter: %w", err)
 	}
 	spec.Maps["destinations"].MaxEntries = f.destinations.MaxEntries()
-	if err := errors.Join(spec.Variables["mask"].Set(f.destinations.MaxEntries()-1), spec.Variables["v6"].Set(bit(f.v6))); err != nil {
+	if err := errors.Join(spec.Variables["mask"].Set(f.destinations.MaxEntries()-1), spec.Variables["v6"].Set(bit(f.v6)),
+		spec.Variables["fresh"].Set(bit(f.fresh))); err != nil {
 		return nil, fmt.Errorf("load program scatter: %w", err)
 	}
 	err = spec.LoadAndAssign(&r.objects, &ebpf.CollectionOptions{
@@ -119,7 +122,7 @@ func (r *runner) Close() error { return r.objects.Close() }
 // program decides with what it must, which is to let all pass if it does not
 // filter: a figure of a program that decides something else says nothing.
 func (r *runner) check(n int, filters bool) error {
-	if err := r.objects.Next.Set(uint32(0)); err != nil {
+	if err := r.objects.Next.Set(r.field.first); err != nil {
 		return fmt.Errorf("start with the first destination: %w", err)
 	}
 	for _, t := range r.field.targets[:min(n, len(r.field.targets))] {

@@ -27,6 +27,7 @@ const (
 	scatterMapContender    = "contender"
 	scatterMapDestinations = "destinations"
 	scatterProgScatter     = "scatter"
+	scatterVarFresh        = "fresh"
 	scatterVarMask         = "mask"
 	scatterVarNext         = "next"
 	scatterVarV6           = "v6"
@@ -89,9 +90,10 @@ type scatterMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type scatterVariableSpecs struct {
-	Mask *ebpf.VariableSpec `ebpf:"mask"`
-	Next *ebpf.VariableSpec `ebpf:"next"`
-	V6   *ebpf.VariableSpec `ebpf:"v6"`
+	Fresh *ebpf.VariableSpec `ebpf:"fresh"`
+	Mask  *ebpf.VariableSpec `ebpf:"mask"`
+	Next  *ebpf.VariableSpec `ebpf:"next"`
+	V6    *ebpf.VariableSpec `ebpf:"v6"`
 }
 
 // scatterObjects contains all objects after they have been loaded into the kernel.
@@ -129,9 +131,10 @@ func (m *scatterMaps) Close() error {
 //
 // It can be passed to loadScatterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type scatterVariables struct {
-	Mask *ebpf.Variable `ebpf:"mask"`
-	Next *ebpf.Variable `ebpf:"next"`
-	V6   *ebpf.Variable `ebpf:"v6"`
+	Fresh *ebpf.Variable `ebpf:"fresh"`
+	Mask  *ebpf.Variable `ebpf:"mask"`
+	Next  *ebpf.Variable `ebpf:"next"`
+	V6    *ebpf.Variable `ebpf:"v6"`
 }
 
 // scatterPrograms contains all programs after they have been loaded into the kernel.

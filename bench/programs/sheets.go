@@ -30,6 +30,9 @@ type Form struct {
 	Destinations []int // sizes of the sheets over destinations, powers of two
 	Rules        []int // sizes of the sheets over rules
 	Flows        []int // sizes of the sheet over flows, powers of two
+	Names        []int // sizes of the sheets over names in the policy
+	Learned      []int // sizes of the sheets over learned addresses, powers of two
+	Lookups      int   // of a sample
 }
 
 // The forms. Random destinations are as many as it takes to meet the largest
@@ -40,11 +43,13 @@ var (
 		Name: "quick", Rounds: 5, Runs: 1 << 16, Targets: 1 << 16,
 		Prefixes: []int{10, 1000, 100_000}, Destinations: []int{1, 1024, 65536},
 		Rules: []int{10, 1000, 4096}, Flows: []int{1, 1024, 65536},
+		Names: []int{1, 100_000}, Learned: []int{1, 16384}, Lookups: 1 << 13,
 	}
 	Full = Form{
 		Name: "full", Rounds: 15, Runs: 1 << 18, Targets: 1 << 17,
 		Prefixes: []int{10, 100, 1000, 10_000, 100_000, 1_000_000}, Destinations: []int{1, 64, 1024, 4096, 16384, 131072},
 		Rules: []int{1, 10, 20, 100, 1000, 4096}, Flows: []int{1, 64, 1024, 16384, 65536, 262144},
+		Names: []int{1, 100, 10_000, 100_000}, Learned: []int{1, 64, 1024, 16384}, Lookups: 1 << 15,
 	}
 )
 
@@ -62,7 +67,6 @@ type Sheet struct {
 func (s Sheet) Measure(ctx context.Context, form Form) (*result.Sheet, error) {
 	sheet := &result.Sheet{
 		ID: s.ID, Title: s.Title, Size: s.Size, Unit: "ns", Baseline: result.Empty, Better: "lower",
-		Notes: []string{fmt.Sprintf("BPF_PROG_TEST_RUN, %d runs a sample, %d rounds", form.Runs, form.Rounds)},
 	}
 	namespace, err := world.NewNamespace()
 	if err != nil {
@@ -75,8 +79,14 @@ func (s Sheet) Measure(ctx context.Context, form Form) (*result.Sheet, error) {
 			err = s.build(b, form)
 		}
 		if err == nil {
-			sheet.Notes = append(sheet.Notes, b.notes...)
+			runs := fmt.Sprintf("BPF_PROG_TEST_RUN, %d runs a sample, %d rounds", b.runs, form.Rounds)
+			sheet.Notes = append([]string{runs}, b.notes...)
 			sheet.Points, err = measure.Interleave(ctx, b.cells, form.Rounds, result.Empty)
+		}
+		for _, check := range b.after {
+			if err == nil {
+				err = check()
+			}
 		}
 		return errors.Join(err, b.Close())
 	})
@@ -93,6 +103,7 @@ type bench struct {
 	gates *gates
 	runs  int
 	cells []measure.Cell
+	after []func() error // shows, when all is measured, that it went as it should
 	notes []string
 }
 
@@ -149,14 +160,26 @@ func (b *bench) plain(size int, f *field) error {
 	return nil
 }
 
-// apply puts a policy in force and gives its dispatcher.
+// apply puts a policy in force and gives its dispatcher for what leaves.
 func (b *bench) apply(text, list string) (*ebpf.Program, error) {
-	dispatcher, err := b.gates.apply(text, list)
+	g, err := b.gate(text, list)
 	if err != nil {
 		return nil, err
 	}
-	b.keep(dispatcher)
-	return dispatcher, nil
+	return g.egress, nil
+}
+
+// gate puts a policy in force.
+func (b *bench) gate(text, list string) (*gate, error) {
+	if err := b.ctx.Err(); err != nil {
+		return nil, err
+	}
+	g, err := b.gates.apply(text, list)
+	if err != nil {
+		return nil, err
+	}
+	b.keep(g)
+	return g, nil
 }
 
 // note adds a line to what the sheet says of itself.

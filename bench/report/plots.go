@@ -47,7 +47,7 @@ var (
 		egate: "#0a66c2", result.Trie: "#c2410c", result.NFTRules: "#15803d", result.NFTSet: "#9d2f8f",
 		result.IPTablesRules: "#a16207", result.IPSet: "#7c4a2d", result.ICMPDrop: "#475569", result.Empty: "#374151", result.Nothing: "#64748b",
 	}
-	spare = []string{"#0e7490", "#be123c", "#4d7c0f", "#6d28d9", "#b45309"}
+	spare = []string{"#0e7490", "#be123c", "#4d7c0f", "#6d28d9", "#b45309", "#111827"}
 )
 
 func (v *view) colour(contender string) string {

@@ -141,6 +141,27 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// Of each kind of answer the size counts at which it adds most; questions do not
+// count.
+func TestTargetOfAnswers(t *testing.T) {
+	run := &result.Run{Sheets: []result.Sheet{{
+		ID: "names-lookup-fresh", Size: "names", Unit: "ns", Baseline: "empty program", Better: "lower",
+		Points: []result.Point{
+			measured("empty program", 1, 20, 20), measured("question", 1, 5020, 20), measured("answer of 1 A", 1, 520, 20), measured("answer of 8 A", 1, 2220, 20),
+			measured("empty program", 100, 20, 20), measured("question", 100, 5020, 20), measured("answer of 1 A", 100, 1520, 20), measured("answer of 8 A", 100, 1920, 20),
+		},
+	}}}
+	for _, target := range Targets(run) {
+		var want []Check
+		if target.What == "a DNS answer about a new name" {
+			want = []Check{{"names-lookup-fresh", "1,500 ns, answer of 1 A at 100", true}, {"names-lookup-fresh", "2,200 ns, answer of 8 A at 1", false}}
+		}
+		if !reflect.DeepEqual(target.Checks, want) {
+			t.Errorf("%s: %+v, want %+v", target.What, target.Checks, want)
+		}
+	}
+}
+
 // One miss among several checks is a miss.
 func TestTargetIsReachedByAllSheets(t *testing.T) {
 	target := Target{Checks: []Check{{Reached: true}, {Reached: false}}}

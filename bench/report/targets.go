@@ -3,7 +3,9 @@ package report
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strings"
 
 	"egate/bench/result"
 	"egate/internal/cli/table"
@@ -48,7 +50,7 @@ func Targets(run *result.Run) []Target {
 		f[run.Sheets[i].ID] = newView(&run.Sheets[i])
 	}
 	return []Target{
-		{"an established flow, whatever the policy", "adds at most 60 ns to an empty program", f.addsAtMost(60, nil, "flow-udp")},
+		{"an established flow, whatever the policy", "adds at most 60 ns to an empty program", f.addsAtMost(60, nil, "flow-udp", "names-flow")},
 		{"a packet that is not cached, 20 rules", "adds at most 120 ns", f.addsAtMost(120, at(20), uncached...)},
 		{"4,096 rules against 10 rules", "adds at most 1.3 times as much",
 			f.growsAtMost(1.3, 10, 4096, append([]string{"programs-rules-hot"}, uncached...)...)},
@@ -65,6 +67,9 @@ func Targets(run *result.Run) []Target {
 		{"memory of the process that loads 1,000,000 prefixes", "at most 400 MB",
 			f.valueAtMost(400, at(million), "process-memory-v4", "process-memory-v6")},
 		{"memory of the kernel for 1,000,000 IPv4 prefixes", "at most 48 MB", f.valueAtMost(48, at(million), "kernel-memory-v4")},
+		{"a DNS answer about a name that is known", "adds at most 2,000 ns", f.answersAddAtMost(2000, "names-lookup-known")},
+		{"a DNS answer about a new name", "adds at most 2,000 ns", f.answersAddAtMost(2000, "names-lookup-fresh")},
+		{"first connections to a name", "none loses its first packet", f.valueAtMost(0, nil, "connect-lost")},
 		{"longest gap that a sender sees at a switch", "at most 1 ms", f.valueAtMost(1, nil, "switch-gap")},
 	}
 }
@@ -123,6 +128,28 @@ func (f finder) addsAtMost(most float64, sizes []int, ids ...string) (checks []C
 		for _, size := range v.sizesOf(sizes) {
 			if added, ok := v.addsOf(egate, size); ok {
 				checks = append(checks, v.check(added <= most, "%s%s", v.quantity(added), v.ofSize(size)))
+			}
+		}
+	}
+	return checks
+}
+
+// answersAddAtMost looks at the contenders that are kinds of answers, each where
+// it adds most.
+func (f finder) answersAddAtMost(most float64, ids ...string) (checks []Check) {
+	for _, v := range f.of(ids) {
+		for _, kind := range v.contenders {
+			if !strings.HasPrefix(kind, "answer") {
+				continue
+			}
+			worst, at := math.Inf(-1), 0
+			for _, size := range v.sizes {
+				if added, ok := v.addsOf(kind, size); ok && added > worst {
+					worst, at = added, size
+				}
+			}
+			if isFinite(worst) {
+				checks = append(checks, v.check(worst <= most, "%s, %s%s", v.quantity(worst), kind, v.ofSize(at)))
 			}
 		}
 	}

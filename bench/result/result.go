@@ -19,7 +19,7 @@ type Machine struct {
 	CPUs     int               `json:"cpus"`
 	MemoryMB int               `json:"memory_mb"`
 	Kernel   string            `json:"kernel"`
-	Tools    map[string]string `json:"tools"` // versions: nft, iptables, ipset, iperf3, egate
+	Tools    map[string]string `json:"tools"` // versions: nft, iptables, ipset, iperf3, dnsmasq, egate
 }
 
 // Sheet is one figure: contenders over sizes, measured interleaved.
@@ -60,6 +60,9 @@ const (
 	NFTSet        = "nft set"
 	IPTablesRules = "iptables rules"
 	IPSet         = "ipset"
+	Dnsmasq       = "dnsmasq"              // forwards look-ups, and filters nothing
+	DnsmasqNFTSet = "dnsmasq, nft set"     // writes addresses into a set of nftables before it answers
+	Sniffer       = "ipset, reading along" // a program that reads answers beside their way
 	Egate         = "egate"
 	// Under a default of drop egate lets replies pass to whom has connected
 	// from outside, unless the policy says otherwise. The others would need

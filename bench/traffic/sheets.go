@@ -24,6 +24,7 @@ type Form struct {
 	Streams      int           // samples of throughput
 	Switches     int           // of policies
 	SwitchSizes  []int         // prefixes of the policies that are switched
+	Connections  int           // of a sample of first connections
 }
 
 // The forms.
@@ -32,11 +33,13 @@ var (
 		Rounds: 3, Destinations: 1 << 16,
 		Rules: []int{10, 1000, 4096}, Prefixes: []int{10, 100_000}, FlowPrefixes: 100_000,
 		Stream: time.Second, Streams: 2, Switches: 10, SwitchSizes: []int{1000},
+		Connections: 30,
 	}
 	Full = Form{
 		Rounds: 11, Destinations: 1 << 16,
 		Rules: []int{1, 10, 20, 100, 1000, 4096}, Prefixes: []int{10, 100, 1000, 10_000, 100_000, 1_000_000}, FlowPrefixes: 1_000_000,
 		Stream: 2 * time.Second, Streams: 13, Switches: 30, SwitchSizes: []int{1000, 100_000},
+		Connections: 100,
 	}
 )
 
@@ -63,6 +66,7 @@ func Groups(l *contender.Lineup, form Form) []measure.Group {
 		{IDs: []string{"flow-udp", "flow-tcp"}, Measure: b.flows},
 		{IDs: []string{"throughput", "latency-p50", "latency-p99"}, Measure: b.tcp},
 		{IDs: []string{"switch-gap"}, Measure: b.switching},
+		{IDs: []string{"lookup-time", "lookup-rate", "connect-time", "connect-lost"}, Measure: b.lookingUp},
 	}
 }
 

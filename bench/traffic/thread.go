@@ -34,16 +34,28 @@ func lastProcessor() int {
 // that this process may use.
 func pinned(f func() error) error {
 	return world.OnOwnThread(func() error {
-		if errProcessors != nil {
-			return errProcessors
-		}
-		var only unix.CPUSet
-		only.Set(lastProcessor())
-		if err := unix.SchedSetaffinity(0, &only); err != nil {
-			return fmt.Errorf("pin thread: %w", err)
+		if err := pin(); err != nil {
+			return err
 		}
 		return f()
 	})
+}
+
+// pin has the calling thread stay where pinned threads are.
+func pin() error { return pinProcess(0) }
+
+// pinProcess has the first thread of a process stay there; 0 is the calling
+// thread.
+func pinProcess(pid int) error {
+	if errProcessors != nil {
+		return errProcessors
+	}
+	var only unix.CPUSet
+	only.Set(lastProcessor())
+	if err := unix.SchedSetaffinity(pid, &only); err != nil {
+		return fmt.Errorf("pin thread: %w", err)
+	}
+	return nil
 }
 
 // keepApart makes the calling thread, and the processes that it starts, leave

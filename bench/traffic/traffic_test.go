@@ -3,10 +3,13 @@ package traffic
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"egate/bench/contender"
 	"egate/bench/prefixes"
@@ -76,6 +79,110 @@ func TestSheets(t *testing.T) {
 	}
 	if !slices.Equal(ids, want) {
 		t.Errorf("sheets %v, want %v", ids, want)
+	}
+}
+
+// Look-ups and connections are measured at all stands that take no commands, and
+// egate loses none.
+func TestLookupSheets(t *testing.T) {
+	l := lineup(t)
+	for _, g := range Groups(l, Form{Rounds: 1, Connections: 20}) {
+		if !slices.Contains(g.IDs, "lookup-time") {
+			continue
+		}
+		sheets, err := g.Measure(context.Background(), func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, s := range sheets {
+			ids = append(ids, s.ID)
+			i := slices.IndexFunc(s.Points, func(p result.Point) bool { return p.Contender == result.Egate })
+			if len(s.Points) != 2 || i < 0 || len(s.Points[i].Samples) != 1 {
+				t.Errorf("%s: %+v, want one sample of egate and of nothing", s.ID, s.Points)
+				continue
+			}
+			if lost := s.ID == "connect-lost"; (s.Points[i].Value.Median > 0) == lost {
+				t.Errorf("%s: egate has %v", s.ID, s.Points[i].Value)
+			}
+		}
+		if !slices.Equal(ids, g.IDs) {
+			t.Errorf("sheets %v, want %v", ids, g.IDs)
+		}
+	}
+}
+
+func TestWrongDecisionAboutNamesIsNotMeasured(t *testing.T) {
+	l := lineup(t)
+	for _, c := range []struct {
+		name, domain string
+		filters      bool // what is said of it
+		want         error
+	}{
+		{result.Nothing, listedDomain, false, nil},
+		{result.Nothing, listedDomain, true, contender.ErrWrongDecision},
+		{result.Egate, listedDomain, true, nil},
+		{result.Egate, listedDomain, false, contender.ErrWrongDecision},
+		{result.Egate, unlistedDomain, true, contender.ErrWrongDecision},
+		{result.Egate, "another.example", true, contender.ErrWrongDecision},
+	} {
+		t.Run(fmt.Sprintf("%s, %s, %t", c.name, c.domain, c.filters), func(t *testing.T) {
+			task := contender.Names(c.domain)
+			f, err := l.Field(context.Background(), []*contender.Task{&task}, c.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			w := f.Stands[0].World
+			server, err := newNameServer(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.KeepUntilClose(server)
+			a, err := newAsker(w, contender.Resolver(c.name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.KeepUntilClose(a)
+			if err := a.check(c.filters); !errors.Is(err, c.want) {
+				t.Errorf("check: %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAnswersAreWhatTheyShould(t *testing.T) {
+	for _, c := range []struct {
+		domain, network string
+		number          uint32
+		host            string
+	}{
+		{listedDomain, "20", 1, "0.0.2"},
+		{listedDomain, "20", 0x12345, "2.70.138"},
+		{unlistedDomain, "21", 0x800000, "0.0.0"},
+	} {
+		q := newQuestion(c.domain)
+		q[1] = 7
+		spell(q[labelAt:], c.number)
+		if got := read(q[labelAt:]); got != c.number {
+			t.Errorf("read what spell(%d) wrote: %d", c.number, got)
+		}
+		var m dns.Msg
+		if err := m.Unpack(appendAnswer(nil, q)); err != nil {
+			t.Fatal(err)
+		}
+		if m.Id != 7 || !m.Response || len(m.Question) != 1 || len(m.Answer) != 2 {
+			t.Fatalf("answer %v", &m)
+		}
+		if got, want := m.Question[0].Name[8:], "."+c.domain+"."; got != want {
+			t.Errorf("question about %s, want %s", got, want)
+		}
+		if got, want := m.Answer[0].(*dns.A).A.String(), c.network+"."+c.host; got != want || m.Answer[1].Header().Name != m.Question[0].Name {
+			t.Errorf("address %s, want %s; %v", got, want, m.Answer[1])
+		}
+	}
+	if got := appendAnswer(nil, []byte("short")); len(got) != 0 {
+		t.Errorf("answer to what is no question: %x", got)
 	}
 }
 

@@ -25,6 +25,7 @@
 #include "count.h"
 #include "maps.h"
 #include "parse.h"
+#include "resolve.h"
 
 #define ANSWER_INTERVAL_NS 1000000ULL /* 1,000 a second, the kernel's own icmp_msgs_per_sec */
 #define ANSWER_BURST 250
@@ -39,6 +40,9 @@
 #define IP6_BYTES 40
 #define ICMP_BYTES 8
 #define TCP_BYTES 20
+#define UDP_BYTES 8
+#define REFUSAL_MAX                                                                                \
+	288 /* UDP header, DNS header, a name, type and class, and what is behind them */
 
 static __always_inline int is_own_answer(struct __sk_buff *skb, __u64 secret)
 {
@@ -247,11 +251,70 @@ static __always_inline __u32 build_error(struct __sk_buff *skb, const struct pac
 }
 
 /*
- * Turns the packet into its own answer and sends it back. Returns what the
- * program must return, or a negative number where the kernel refuses.
+ * Builds in room the answer to a DNS question that must not leave: the question
+ * itself, with a response code (RFC 1035, 4.1.1). The bytes of the question are
+ * in the DNS room. Returns the size of the IP packet, 0 on failure.
+ *
+ * Behind the UDP datagram, and outside of it by its length, stand two bytes
+ * more: with them in the sum, a device that fills the checksum in, from what
+ * stands in its place, puts there what stands there.
+ */
+static __always_inline __u32 build_refusal(struct __sk_buff *skb, const struct packet *p,
+					   __u8 *answer, __u8 code)
+{
+	__u32 ip_bytes = answer_header_bytes(p);
+	struct room *r = at(&room, 0);
+	__u8 *udp = answer + ip_bytes;
+	__u32 bytes, total, padded;
+	__u16 data, pseudo;
+	__be16 sum_be;
+
+	if (!r || r->question_end < DNS_HEADER_BYTES ||
+	    r->question_end > DNS_HEADER_BYTES + EGATE_NAME_BYTES + 4)
+		return 0;
+	bytes = UDP_BYTES + r->question_end;
+	total = ((bytes + 1) & ~1U) + 2;
+	put_ip(answer, p, IPPROTO_UDP, ip_bytes, total);
+
+	__builtin_memset(udp, 0, REFUSAL_MAX);
+	put_be16(udp, p->selector);
+	put_be16(udp + 2, p->source_port);
+	put_be16(udp + 4, bytes);
+	/* what stands behind the question is overwritten with zeros below */
+	__builtin_memcpy(udp + UDP_BYTES, r->bytes, DNS_HEADER_BYTES + EGATE_NAME_BYTES + 4);
+	udp[UDP_BYTES + 2] =
+		0x80 | (udp[UDP_BYTES + 2] & 0x79); /* a response, recursion desired as before */
+	udp[UDP_BYTES + 3] = 0x80 | (udp[UDP_BYTES + 3] & 0x10) |
+			     code;                   /* recursion available, checking as before */
+	__builtin_memset(udp + UDP_BYTES + 6, 0, 6); /* no records */
+	for (int i = 0; i < 4; i++) {
+		__u32 behind = bytes + i;
+
+		asm volatile("%0 &= 0x1ff" : "+r"(behind));
+		if (behind < REFUSAL_MAX)
+			udp[behind] = 0;
+	}
+	padded = UDP_BYTES + ((bytes - UDP_BYTES + 3) & 0x1fc);
+	if (padded > REFUSAL_MAX)
+		return 0;
+	pseudo = folded(pseudo_sum(p, IPPROTO_UDP, bytes));
+	data = folded(bpf_csum_diff(0, 0, (__be32 *)udp, padded, 0));
+	sum_be = fold((__u32)pseudo + data);
+	*(__u16 *)(udp + 6) = sum_be ? sum_be : 0xffff;
+	bytes = total - 2;
+	asm volatile("%0 &= 0x1fe" : "+r"(bytes));
+	if (bytes < REFUSAL_MAX)
+		*(__u16 *)(udp + bytes) = folded(2 * (__u32)pseudo + data);
+	return ip_bytes + total;
+}
+
+/*
+ * Turns the packet into its own answer and sends it back: a DNS response with
+ * code refusal - 1, or if refusal is 0 an answer of TCP or ICMP. Returns what
+ * the program must return, or a negative number where the kernel refuses.
  */
 static __always_inline int send_answer(struct __sk_buff *skb, const struct packet *p,
-				       __u32 direction, __u64 secret)
+				       __u32 direction, __u64 secret, __u8 refusal)
 {
 	struct egate_answer_room *room = at(&answer_room, 0);
 	__u8 macs[12], swapped[12];
@@ -259,8 +322,11 @@ static __always_inline int send_answer(struct __sk_buff *skb, const struct packe
 
 	if (!room)
 		return -1;
-	bytes = p->proto == IPPROTO_TCP ? build_reset(skb, p, room->bytes)
-					: build_error(skb, p, room->bytes);
+	if (refusal)
+		bytes = build_refusal(skb, p, room->bytes, (refusal - 1) & 15);
+	else
+		bytes = p->proto == IPPROTO_TCP ? build_reset(skb, p, room->bytes)
+						: build_error(skb, p, room->bytes);
 	if (!bytes)
 		return -1;
 

@@ -15,6 +15,27 @@
 #define EGATE_CACHE_H
 
 #include "maps.h"
+#include "names.h"
+
+#define SECOND_NS 1000000000ULL
+
+/*
+ * For so long an entry of the cache stands for what map flows says of a
+ * connection. It is short against any lifetime, and a connection in use is still
+ * looked up often enough to stay clear of the LRU's end.
+ */
+#define CACHED_NS (SECOND_NS / 10)
+
+/* A time in 32 bits, in units of about a millisecond, and never 0. Times 52 days apart look alike. */
+static __always_inline __u32 recently(__u64 now_ns)
+{
+	return now_ns >> 20 | 1;
+}
+
+static __always_inline int was_recently(__u32 then, __u64 now_ns)
+{
+	return then && (__u32)(now_ns >> 20) - (then & ~1U) < CACHED_NS >> 20;
+}
 
 #define HAVE_ALL (EGATE_HAVE_SRC | EGATE_HAVE_DST | EGATE_HAVE_PROTO | EGATE_HAVE_TRANSPORT)
 
@@ -26,7 +47,7 @@ static __always_inline int replies_matter(const volatile struct egate_chain *c)
 /* Whether packets of different connections are never the same to the chain. */
 static __always_inline int tells_flows(const volatile struct egate_chain *c)
 {
-	return c->track || replies_matter(c);
+	return c->track || replies_matter(c) || c->used[EGATE_DIM_NAME];
 }
 
 /* Whether an entry's value in a dimension must be the packet's. */
@@ -80,12 +101,21 @@ static __always_inline int cache_holds(const volatile struct egate_chain *c,
 		return 0;
 	if (cache_asks(c, EGATE_DIM_SOURCE_PORT) && e->source_port != p->source_port)
 		return 0;
+	if (c->used[EGATE_DIM_NAME]) {
+		__u32 *epoch = name_epoch(&p->dst);
+
+		if (!epoch || *epoch != e->epoch || bpf_ktime_get_coarse_ns() > e->named_until_ns)
+			return 0;
+	}
 	return 1;
 }
 
-static __always_inline void cache_put(struct egate_cached *e, const struct packet *p,
-				      const struct decision *d)
+static __always_inline void cache_put(const volatile struct egate_chain *c, struct egate_cached *e,
+				      const struct work *w)
 {
+	const struct packet *p = &w->packet;
+	const struct decision *d = &w->decision;
+
 	e->used = 1;
 	e->dst = p->dst;
 	e->src = p->src;
@@ -94,8 +124,12 @@ static __always_inline void cache_put(struct egate_cached *e, const struct packe
 	e->source_port = p->source_port;
 	e->rule = d->rule;
 	e->action = d->action;
-	e->tracked_ns = 0;
-	e->replied_ns = 0;
+	e->tracked = 0;
+	e->replied = 0;
+	if (c->used[EGATE_DIM_NAME]) {
+		e->epoch = w->name_epoch;
+		e->named_until_ns = w->named_until_ns;
+	}
 }
 
 #endif

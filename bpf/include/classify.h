@@ -182,6 +182,60 @@ static __always_inline __u32 selector_class(const volatile struct egate_selector
 	return quad(t->pages + page * 256 + (selector & 255));
 }
 
+/* The number of bits set (Warren, Hacker's Delight, 5-1). */
+static __always_inline __u32 population(__u64 x)
+{
+	x -= x >> 1 & 0x5555555555555555ULL;
+	x = (x & 0x3333333333333333ULL) + (x >> 2 & 0x3333333333333333ULL);
+	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	return x * 0x0101010101010101ULL >> 56;
+}
+
+/*
+ * The vectors of the destination's names ORed: their words' summary, or one
+ * word. Only for several names; one name's vector is read like any other.
+ */
+__noinline __u64 or_name_summaries(void)
+{
+	struct work *w = at(&work, 0);
+	__u64 all = 0;
+
+	if (!config.names.in_use)
+		return 0;
+	if (!w)
+		return 0;
+	for (__u32 i = 0; i < EGATE_NAME_SLOTS && i < w->name_count; i++) {
+		__u64 *summary = at(&vectors, w->name_rows[i]);
+
+		if (summary)
+			all |= *summary;
+	}
+	return all;
+}
+
+__noinline __u64 or_name_words(__u32 word)
+{
+	struct work *w = at(&work, 0);
+	__u64 all = 0;
+
+	if (!config.names.in_use)
+		return 0;
+	if (!w)
+		return 0;
+	for (__u32 i = 0; i < EGATE_NAME_SLOTS && i < w->name_count; i++) {
+		__u64 *summary = at(&vectors, w->name_rows[i]);
+		__u64 *bits;
+
+		if (!summary || !(*summary >> (word & 63) & 1))
+			continue;
+		bits = at(&vectors,
+			  w->name_rows[i] + 1 + population(*summary & ((1ULL << (word & 63)) - 1)));
+		if (bits)
+			all |= *bits;
+	}
+	return all;
+}
+
 static __always_inline void classify(const volatile struct egate_chain *c, const struct packet *p,
 				     __u32 *rows)
 {
@@ -199,17 +253,8 @@ static __always_inline void classify(const volatile struct egate_chain *c, const
 				selector_class(&c->sel[1], p, p->source_port);
 	}
 #pragma unroll
-	for (int d = 0; d < EGATE_DIMENSIONS; d++)
+	for (int d = 0; d < EGATE_DIM_NAME; d++)
 		rows[d] = c->vectors[d] + class[d] * c->strides[d];
-}
-
-/* The number of bits set (Warren, Hacker's Delight, 5-1). */
-static __always_inline __u32 population(__u64 x)
-{
-	x -= x >> 1 & 0x5555555555555555ULL;
-	x = (x & 0x3333333333333333ULL) + (x >> 2 & 0x3333333333333333ULL);
-	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
-	return x * 0x0101010101010101ULL >> 56;
 }
 
 static __always_inline __u64 first_bits(__u32 n)
@@ -219,13 +264,15 @@ static __always_inline __u64 first_bits(__u32 n)
 
 static __always_inline int uses_none(const volatile struct egate_chain *c)
 {
-	return !c->used[0] && !c->used[1] && !c->used[2] && !c->used[3];
+	return !c->used[0] && !c->used[1] && !c->used[2] && !c->used[3] && !c->used[4];
 }
-_Static_assert(EGATE_DIMENSIONS == 4, "uses_none asks for each dimension");
+_Static_assert(EGATE_DIMENSIONS == 5, "uses_none asks for each dimension");
 
 /* Words in which the packet's rows may have a rule in common. */
-static __always_inline __u64 and_summaries(const volatile struct egate_chain *c, const __u32 *rows)
+static __always_inline __u64 and_summaries(const volatile struct egate_chain *c,
+					   const struct work *w)
 {
+	const __u32 *rows = w->rows;
 	__u64 left = ~0ULL;
 
 	if (uses_none(c))
@@ -236,6 +283,10 @@ static __always_inline __u64 and_summaries(const volatile struct egate_chain *c,
 
 		if (!c->used[d])
 			continue;
+		if (d == EGATE_DIM_NAME && w->name_count > 1) {
+			left &= or_name_summaries();
+			continue;
+		}
 		summary = at(&vectors, rows[d]);
 		if (!summary)
 			return 0;
@@ -245,21 +296,26 @@ static __always_inline __u64 and_summaries(const volatile struct egate_chain *c,
 }
 
 /* Word i of the packet's vectors, ANDed over the dimensions in use; every one of them has it. */
-static __always_inline __u64 and_words(const volatile struct egate_chain *c, const __u32 *rows,
+static __always_inline __u64 and_words(const volatile struct egate_chain *c, const struct work *w,
 				       __u32 i)
 {
+	const __u32 *rows = w->rows;
 	__u64 left = ~0ULL;
 
 	if (uses_none(c))
 		return first_bits(c->rule_count - i * 64);
 	if (c->words == 1)
-		return and_summaries(c, rows); /* which are the vectors */
+		return and_summaries(c, w); /* which are the vectors */
 #pragma unroll
 	for (int d = 0; d < EGATE_DIMENSIONS; d++) {
 		__u64 *word;
 
 		if (!c->used[d])
 			continue;
+		if (d == EGATE_DIM_NAME && w->name_count > 1) {
+			left &= or_name_words(i);
+			continue;
+		}
 		word = at(&vectors, rows[d]);
 		if (!word)
 			return 0;

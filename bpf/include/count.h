@@ -95,13 +95,45 @@ static __always_inline void count_totals(struct __sk_buff *skb, struct egate_tot
 	}
 }
 
-/* Reports a decision if the rate of its rule, or of the chain's default, lets it. */
-static __always_inline void report(struct __sk_buff *skb,
-				   const volatile struct egate_policy_config *config,
-				   __u32 direction, struct egate_totals *t, const struct packet *p,
-				   const struct decision *d)
+static __always_inline void fill_event(struct __sk_buff *skb, __u32 direction, __u64 now_ns,
+				       struct egate_event *e, const struct work *w)
 {
-	const volatile struct egate_chain *c = &config->chain[direction];
+	const struct packet *p = &w->packet;
+	const struct decision *d = &w->decision;
+
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time_ns = now_ns;
+	e->src = p->src;
+	e->dst = p->dst;
+	e->ifindex = skb->ifindex;
+	e->generation = config.generation;
+	e->rule = d->rule;
+	e->length = skb->len;
+	e->segments = segments_of(skb);
+	e->ether_type = p->ether_type;
+	e->selector = p->selector;
+	e->source_port = p->source_port;
+	e->direction = direction;
+	e->action = d->action;
+	e->reason = d->reason;
+	e->audit = config.audit;
+	e->have = p->have;
+	e->family = p->family;
+	e->proto = p->proto;
+	e->tcp_flags = p->tcp_flags;
+	e->fragment = p->fragment;
+	e->is_ip = p->is_ip;
+	if (config.names.in_use)
+		e->name = w->name;
+}
+
+/* Reports a decision if the rate of its rule, or of the chain's default, lets it. */
+static __always_inline void report(struct __sk_buff *skb, __u32 direction, struct egate_totals *t,
+				   const struct work *w)
+{
+	const volatile struct egate_chain *c = &config.chain[direction];
+	const struct decision *d = &w->decision;
+	struct room *r = 0;
 	__u32 position = c->rules + (d->rule == EGATE_NO_RULE ? c->rule_count : d->rule);
 	struct egate_rule *rule = at(&rules, position);
 	struct egate_event *e;
@@ -132,33 +164,28 @@ static __always_inline void report(struct __sk_buff *skb,
 	} else {
 		now_ns = bpf_ktime_get_ns();
 	}
+	if (config.names.in_use && w->name_in_room)
+		r = at(&room, 0);
+	if (r) {
+		struct egate_named_event *named = bpf_ringbuf_reserve(&events, sizeof(*named), 0);
+
+		if (!named) {
+			t->events_lost++;
+			return;
+		}
+		__builtin_memcpy(named->wire, r->name.wire, EGATE_NAME_BYTES);
+		fill_event(skb, direction, now_ns, &named->event, w);
+		named->event.name_length = r->name.bytes;
+		bpf_ringbuf_submit(named, 0);
+		t->events_sent++;
+		return;
+	}
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		t->events_lost++;
 		return;
 	}
-	__builtin_memset(e, 0, sizeof(*e));
-	e->time_ns = now_ns;
-	e->src = p->src;
-	e->dst = p->dst;
-	e->ifindex = skb->ifindex;
-	e->generation = config->generation;
-	e->rule = d->rule;
-	e->length = skb->len;
-	e->segments = segments_of(skb);
-	e->ether_type = p->ether_type;
-	e->selector = p->selector;
-	e->source_port = p->source_port;
-	e->direction = direction;
-	e->action = d->action;
-	e->reason = d->reason;
-	e->audit = config->audit;
-	e->have = p->have;
-	e->family = p->family;
-	e->proto = p->proto;
-	e->tcp_flags = p->tcp_flags;
-	e->fragment = p->fragment;
-	e->is_ip = p->is_ip;
+	fill_event(skb, direction, now_ns, e, w);
 	bpf_ringbuf_submit(e, 0);
 	t->events_sent++;
 }

@@ -17,17 +17,9 @@
 #include "maps.h"
 #include "parse.h"
 
-#define SECOND_NS 1000000000ULL
 #define FLOW_TCP_NS (5 * 24 * 3600 * SECOND_NS) /* as the kernel's connection tracking */
 #define FLOW_OTHER_NS (180 * SECOND_NS)         /* likewise, for UDP streams */
 #define FRAGMENT_NS (60 * SECOND_NS)            /* IPV6_FRAG_TIMEOUT, the longer one */
-
-/*
- * For so long an entry of the cache stands for what map flows says of a
- * connection. It is short against any lifetime, and a connection in use is still
- * looked up often enough to stay clear of the LRU's end.
- */
-#define CACHED_NS (SECOND_NS / 10)
 
 #define HAVE_ADDRESSES (EGATE_HAVE_SRC | EGATE_HAVE_DST)
 
@@ -115,9 +107,9 @@ static __always_inline void track(struct egate_totals *t, const struct packet *p
 
 	fresh.seen_ns = bpf_ktime_get_coarse_ns();
 	if (opens && entry) {
-		entry->replied_ns = 0; /* now it is this side's connection */
+		entry->replied = 0; /* now it is this side's connection */
 	} else if (entry) {
-		if (entry->tracked_ns && fresh.seen_ns - entry->tracked_ns < CACHED_NS)
+		if (was_recently(entry->tracked, fresh.seen_ns))
 			return;
 	}
 	if (!flow_key(p, direction, &key))
@@ -127,13 +119,13 @@ static __always_inline void track(struct egate_totals *t, const struct packet *p
 		if (fresh.seen_ns - known->seen_ns > SECOND_NS) /* spare the cache line otherwise */
 			known->seen_ns = fresh.seen_ns;
 		if (entry)
-			entry->tracked_ns = fresh.seen_ns;
+			entry->tracked = recently(fresh.seen_ns);
 		return;
 	}
 	if (bpf_map_update_elem(&flows, &key, &fresh, BPF_ANY))
 		t->flows_failed++;
 	else if (entry && !opens)
-		entry->tracked_ns = fresh.seen_ns;
+		entry->tracked = recently(fresh.seen_ns);
 }
 
 /* Tells whether the other side opened the connection with this key. */
@@ -178,8 +170,7 @@ static __always_inline int is_reply(struct __sk_buff *skb, const struct packet *
 	/* an echo request and a reply have entries of their own: the one would not undo the other's */
 	if (is_icmp(p))
 		entry = 0;
-	if (entry && entry->replied_ns &&
-	    bpf_ktime_get_coarse_ns() - entry->replied_ns < CACHED_NS &&
+	if (entry && was_recently(entry->replied, bpf_ktime_get_coarse_ns()) &&
 	    !(p->proto == IPPROTO_TCP && p->tcp_flags & TCP_RST))
 		return 1;
 	if (!flow_key(p, direction, &key) || !opened_by_other(&key, direction))
@@ -188,9 +179,9 @@ static __always_inline int is_reply(struct __sk_buff *skb, const struct packet *
 	if (refuses_connection(skb, p)) {
 		bpf_map_delete_elem(&flows, &key);
 		if (entry)
-			entry->replied_ns = 0;
+			entry->replied = 0;
 	} else if (entry) {
-		entry->replied_ns = bpf_ktime_get_coarse_ns();
+		entry->replied = recently(bpf_ktime_get_coarse_ns());
 	}
 	return 1;
 }
@@ -207,16 +198,22 @@ static __always_inline int quotes(const struct packet *p, __u32 offset)
  * of theirs, on ingress one of ours.
  * Quoted packets with IPv6 extension headers or fragments are not recognised.
  */
-static __always_inline int is_reply_error(struct __sk_buff *skb, const struct packet *p,
-					  __u32 direction)
+__noinline int is_reply_error(struct __sk_buff *skb, __u32 direction)
 {
+	struct work *w = at(&work, 0);
 	struct egate_flow_key key = {};
 	struct egate_addr src, dst;
-	__u32 inner = p->l4 + 8, transport;
+	const struct packet *p;
+	__u32 inner, transport;
 	__be16 ports_be[4] = {};
 	__u16 src_port = 0, dst_port = 0;
-	__u8 type = p->selector >> 8;
+	__u8 type;
 
+	if (!w)
+		return 0;
+	p = &w->packet;
+	inner = p->l4 + 8;
+	type = p->selector >> 8;
 	if (!(p->have & EGATE_HAVE_TRANSPORT))
 		return 0;
 	if (p->proto == IPPROTO_ICMP) {
@@ -305,8 +302,8 @@ static __always_inline int fragment_key(const struct packet *p, __u32 direction,
 	return 1;
 }
 
-static __always_inline void remember_fragment(const struct packet *p, __u32 direction,
-					      __u32 generation, const struct decision *d)
+static __noinline void remember_fragment(const struct packet *p, __u32 direction, __u32 generation,
+					 const struct decision *d)
 {
 	struct egate_fragment_verdict v = {
 		.seen_ns = bpf_ktime_get_coarse_ns(),
@@ -322,8 +319,8 @@ static __always_inline void remember_fragment(const struct packet *p, __u32 dire
 }
 
 /* 1, with the decision set, if the first fragment was judged. */
-static __always_inline int follow_fragment(const struct packet *p, __u32 direction,
-					   __u32 generation, struct decision *d)
+static __noinline int follow_fragment(const struct packet *p, __u32 direction, __u32 generation,
+				      struct decision *d)
 {
 	struct egate_fragment_verdict *v;
 	struct egate_fragment_key key;

@@ -90,14 +90,16 @@ func (a *app) apply(path string, o *applyOptions) error {
 		Place:        places[o.place.value],
 		Stage:        line.stage,
 	})
+	took := time.Since(begin)
 	line.hide()
 	if err != nil {
 		return err
 	}
-	for _, w := range applied.Warnings {
+	learned, warnings := a.learnedFrom(s.set, applied)
+	for _, w := range append(applied.Warnings, warnings...) {
 		fmt.Fprintf(a.stderr, "egate: warning: %s\n", table.Clean(w))
 	}
-	a.printApplied(s, applied, o, time.Since(begin))
+	a.printApplied(s, applied, o, learned, took)
 	return nil
 }
 
@@ -107,13 +109,16 @@ var hooks = map[string]datapath.Hook{
 
 var places = map[string]datapath.Place{"first": datapath.PlaceFirst, "last": datapath.PlaceLast}
 
-func (a *app) printApplied(s *source, applied *datapath.Applied, o *applyOptions, took time.Duration) {
+func (a *app) printApplied(s *source, applied *datapath.Applied, o *applyOptions, learned string, took time.Duration) {
 	mode := ""
 	if s.set.Audit {
 		mode = "; mode audit: it counts, and lets everything pass"
 	}
 	fmt.Fprintln(a.stdout, table.Wrap(applied.Gate+": ", fmt.Sprintf("%s (%s) is in force on %s (%s), after %s%s",
 		policyTitle(s.set.Name), rulesText(s.set), list(applied.Interfaces), applied.Hook, table.Duration(took), mode), a.width()))
+	if learned != "" {
+		fmt.Fprintln(a.stdout, table.Wrap("  ", learned, a.width()))
+	}
 	gate := flagFor(applied.Gate)
 	next := fmt.Sprintf("See what it does with \"egate status%s\", undo it with \"egate off%s\".", gate, gate)
 	if o.confirm > 0 {

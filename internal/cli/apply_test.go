@@ -2,6 +2,7 @@ package cli
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -53,6 +54,70 @@ func TestApply(t *testing.T) {
 	}, "apply", file).expect(t, ExitRefused, "egate: needs root")
 }
 
+// Where the policy leaves it to the host whose answers open names, apply says who
+// that is.
+func TestApplyTellsWhoseAnswersOpenNames(t *testing.T) {
+	const head = "version: 1\ninterfaces: [eth0]\n"
+	const rules = "egress:\n  default: drop\n  rules:\n    - {name: a, action: allow, to: {domains: [a.example.com], ports: [tcp/443]}}\n"
+	server := func(texts ...string) (out []netip.Addr) {
+		for _, text := range texts {
+			out = append(out, netip.MustParseAddr(text))
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name    string
+		policy  string
+		servers []netip.Addr
+		want    string // a line of standard output
+		warning string
+	}{
+		{"the host's", head + rules, server("10.0.0.53", "127.0.0.53"), "names: learned from the answers of 10.0.0.53, 127.0.0.53 (the host's DNS servers)", ""},
+		{"many", head + rules, server("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"), "names: learned from the answers of 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4, 1 more (the host's DNS servers)", ""},
+		{"the policy's", head + rules + "dns: {servers: [10.0.0.53]}\n", server("10.0.0.53"), "", ""},
+		{"no names", head + "egress: {default: drop}\n", nil, "", ""},
+		{"Docker's", head + rules, server("127.0.0.11"), "names: learned from the answers of 127.0.0.11 (the host's DNS servers)", "egate: warning: DNS server 127.0.0.11 is Docker's own"},
+		{"Docker's in the policy", head + rules + "dns: {servers: [127.0.0.11]}\n", server("127.0.0.11"), "", "egate: warning: DNS server 127.0.0.11 is Docker's own"},
+	} {
+		r := run(t, func(a *app) {
+			a.kernel.Apply = func(_ *tables.Set, o datapath.ApplyOptions) (*datapath.Applied, error) {
+				return &datapath.Applied{Gate: o.Gate, Interfaces: []string{"eth0"}, Hook: "tcx", Servers: c.servers}, nil
+			}
+			a.kernel.Served = func(string) (bool, error) { return true, nil }
+		}, "apply", policyFile(t, c.policy))
+		r.expect(t, ExitOK)
+		if strings.Contains(r.stdout, "egate daemon") {
+			t.Errorf("%s: a hint at the daemon although it runs:\n%s", c.name, r.stdout)
+		}
+		if c.want == "" && strings.Contains(r.stdout, "names:") || !strings.Contains(r.stdout, c.want) {
+			t.Errorf("%s: no line %q in\n%s", c.name, c.want, r.stdout)
+		}
+		if c.warning == "" && r.stderr != "" || !strings.Contains(r.stderr, c.warning) {
+			t.Errorf("%s: standard error %q, want %q", c.name, r.stderr, c.warning)
+		}
+	}
+	noDaemon := func(err error) func(*app) {
+		return func(a *app) {
+			a.kernel.Apply = func(_ *tables.Set, o datapath.ApplyOptions) (*datapath.Applied, error) {
+				return &datapath.Applied{Gate: o.Gate, Servers: server("10.0.0.53")}, nil
+			}
+			a.kernel.Served = func(string) (bool, error) { return false, err }
+		}
+	}
+	run(t, noDaemon(nil), "apply", policyFile(t, head+rules)).expect(t, ExitOK, `10.0.0.53 (the host's DNS servers); "egate daemon" follows when they change`)
+	r := run(t, noDaemon(errors.New("look for a daemon: broken")), "apply", policyFile(t, head+rules))
+	r.expect(t, ExitOK)
+	if r.stderr != "egate: warning: look for a daemon: broken\n" || strings.Contains(r.stdout, "egate daemon") {
+		t.Errorf("standard error %q, output %s", r.stderr, r.stdout)
+	}
+	const none = "find DNS servers: the policy uses names, and neither it nor /etc/resolv.conf says whose answers count"
+	run(t, func(a *app) {
+		a.kernel.Apply = func(*tables.Set, datapath.ApplyOptions) (*datapath.Applied, error) {
+			return nil, fmt.Errorf("apply: "+none+": %w", datapath.ErrNoServer)
+		}
+	}, "apply", policyFile(t, head+rules)).expect(t, ExitRefused, "egate: apply: "+none)
+}
+
 func TestApplyPrintsWarningsOfTheCompiler(t *testing.T) {
 	setup := func(a *app) {
 		a.kernel.Apply = func(_ *tables.Set, o datapath.ApplyOptions) (*datapath.Applied, error) {
@@ -73,7 +138,16 @@ type fakeRoutes struct {
 }
 
 func (f fakeRoutes) interfaces(netip.Addr) ([]string, bool) { return f.names, !f.unknown }
-func (f fakeRoutes) defaults() ([]string, bool)             { return f.defaultNames, !f.unknown }
+func (f fakeRoutes) way(to netip.Addr) string {
+	switch {
+	case len(f.names) == 0:
+		return ""
+	case to.IsLoopback():
+		return "lo"
+	}
+	return f.names[0]
+}
+func (f fakeRoutes) defaults() ([]string, bool) { return f.defaultNames, !f.unknown }
 
 func TestGuardSSH(t *testing.T) {
 	const head = "version: 1\n"

@@ -18,6 +18,7 @@ type CheckReport struct {
 	Mode       string         `json:"mode,omitempty"` // enforce or audit
 	Interfaces []string       `json:"interfaces,omitempty"`
 	Chains     []CheckedChain `json:"chains,omitempty"` // egress, ingress
+	DNS        []string       `json:"dns,omitempty"`    // clauses: what becomes of DNS, where the policy reads it
 	Problems   []ProblemEntry `json:"problems"`
 	Sizes      *tables.Size   `json:"sizes,omitempty"` // with -v
 }
@@ -106,6 +107,7 @@ func checkReport(s *source, verbose bool) CheckReport {
 		}
 		r.Chains = append(r.Chains, checked)
 	}
+	r.DNS = dnsClauses(&s.set.DNS)
 	if verbose {
 		size := s.set.Size()
 		r.Sizes = &size
@@ -127,6 +129,12 @@ func (a *app) printCheck(s *source, verbose bool) error {
 	for _, d := range verdict.Directions {
 		a.printCheckedChain(s, d, width)
 	}
+	if clauses := dnsClauses(&s.set.DNS); clauses != nil {
+		fmt.Fprintln(a.stdout, "\nDNS:")
+		for _, clause := range clauses {
+			fmt.Fprintln(a.stdout, table.Wrap("  - ", clause, width))
+		}
+	}
 	if !verbose {
 		return nil
 	}
@@ -146,6 +154,29 @@ func (a *app) printCheckedChain(s *source, d verdict.Direction, width int) {
 	}
 }
 
+// dnsClauses says what becomes of DNS; nil where it is traffic like any other.
+func dnsClauses(d *tables.DNS) []string {
+	if !d.InUse {
+		return nil
+	}
+	servers := "the servers that the host uses when the policy is applied"
+	if d.Servers != nil {
+		servers = serverList(d.Servers)
+	}
+	out := []string{"names are opened by the answers of " + servers}
+	if d.ListedOnly {
+		how := "refused"
+		if d.NXDomain {
+			how = "answered with NXDOMAIN"
+		}
+		out = append(out, "questions for names that no allow rule of egress lists are "+how)
+	}
+	if d.Elsewhere != verdict.Allow {
+		out = append(out, fmt.Sprintf("%v, before any rule: DNS with other servers, DNS over TLS and QUIC, and DNS over HTTPS with known resolvers", d.Elsewhere))
+	}
+	return out
+}
+
 func printSizes(w *output, size tables.Size, width int) error {
 	t := table.New(
 		table.Column{Head: "TABLES", Min: 7},
@@ -153,12 +184,13 @@ func printSizes(w *output, size tables.Size, width int) error {
 		table.Column{Head: "LINES", Right: true},
 		table.Column{Head: "PAGES", Right: true},
 		table.Column{Head: "WORDS", Right: true},
+		table.Column{Head: "NAMES", Right: true},
 		table.Column{Head: "KERNEL MEMORY", Right: true},
 	)
 	for _, d := range verdict.Directions {
 		c := size.Chains[d]
 		t.Add(d.String(), table.Count(uint64(c.Rules)), table.Count(uint64(c.Lines)), table.Count(uint64(c.Pages)),
-			table.Count(uint64(c.VectorWords)), table.Bytes(uint64(c.Bytes)))
+			table.Count(uint64(c.VectorWords)), table.Count(uint64(c.Names)), table.Bytes(uint64(c.Bytes)))
 	}
 	fmt.Fprintln(w)
 	if err := t.Write(w, width); err != nil {
@@ -180,7 +212,7 @@ func printSizes(w *output, size tables.Size, width int) error {
 }
 
 func columnHead(d tables.Dimension) string {
-	return [tables.DimensionCount]string{"DESTINATION", "SOURCE", "SERVICE", "SOURCE PORT"}[d]
+	return [tables.DimensionCount]string{"DESTINATION", "SOURCE", "SERVICE", "SOURCE PORT", "NAME"}[d]
 }
 
 func classCount(n int) string {

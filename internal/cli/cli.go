@@ -9,15 +9,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"egate/internal/daemon"
 	"egate/internal/datapath"
 	"egate/internal/probe"
+	"egate/internal/resolvers"
 )
 
 //go:generate go run ./gendocs ../../docs/COMMANDS.md
@@ -39,7 +43,7 @@ type Process struct {
 }
 
 // Run runs one command and returns its exit code. Commands that go on until
-// they are told to stop (events, demo) stop when ctx ends.
+// they are told to stop (events, daemon, demo) stop when ctx ends.
 func Run(ctx context.Context, p Process) int {
 	return newApp(p).run(ctx, p.Args)
 }
@@ -58,6 +62,9 @@ type app struct {
 	sessions sessionFinder
 	probe    func() (*probe.Report, error)
 	routes   routeFinder
+	daemon   func(context.Context, daemon.Options) error
+
+	hostServers func() ([]netip.Addr, error) // of DNS
 }
 
 func newApp(p Process) *app {
@@ -71,6 +78,9 @@ func newApp(p Process) *app {
 		kernel:   realKernel,
 		routes:   realRoutes{},
 		probe:    probe.Run,
+		daemon:   daemon.Run,
+
+		hostServers: sync.OnceValues(resolvers.HostServers),
 	}
 	a.width = func() int { return terminalWidth(p.Stdout, p.Env) }
 	a.sessions = sessionFinder{proc: "/proc", env: p.Env, pid: os.Getpid()}
@@ -132,7 +142,7 @@ func (a *app) root() *cobra.Command {
 		Long: `egate decides in the kernel what may leave a host, and what may come in.
 
 Write what you want to a policy file, look at it with check and explain (both need
-no root), and put it in force with apply. No daemon runs: the policy stays in force
+no root), and put it in force with apply. It needs no daemon: the policy stays in force
 until off, or until the next apply replaces it at one stroke.`,
 		Example: `  sudo egate demo                  see it work; nothing of yours is touched
   egate check policy.yaml          errors as file:line:column
@@ -165,7 +175,7 @@ until off, or until the next apply replaces it at one stroke.`,
 	root.AddCommand(
 		a.applyCommand(), a.confirmCommand(), a.offCommand(),
 		a.checkCommand(), a.explainCommand(), a.statusCommand(), a.eventsCommand(), a.doctorCommand(),
-		a.demoCommand(), a.versionCommand(), a.completionCommand(),
+		a.daemonCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand(),
 	)
 	root.SetHelpCommand(a.helpCommand())
 	return root

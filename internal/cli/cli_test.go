@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,10 +38,13 @@ func fakeApp(stdin string, stdout, stderr *bytes.Buffer) *app {
 		Off:        func(string) error { return unexpected },
 		Gates:      func() ([]string, error) { return nil, unexpected },
 		ReadStatus: func(string) (*datapath.Status, error) { return nil, unexpected },
+		ReadNames:  func(string) ([]datapath.NameStatus, error) { return nil, unexpected },
 		OpenEvents: func(string) (eventReader, error) { return nil, unexpected },
+		Served:     func(string) (bool, error) { return false, unexpected },
 	}
 	a.sessions = sessionFinder{proc: "/nonexistent", env: a.env, pid: 1}
 	a.probe = func() (*probe.Report, error) { return nil, unexpected }
+	a.hostServers = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("10.0.0.53")}, nil }
 	return a
 }
 

@@ -17,7 +17,8 @@ import (
 type DoctorReport struct {
 	OK bool `json:"ok"` // nothing is missing that egate needs
 	probe.Report
-	Hooks []HookReport `json:"hooks"` // those that gates guard
+	Hooks      []HookReport   `json:"hooks"`       // those that gates guard
+	DNSServers []ServerReport `json:"dns_servers"` // those that the host uses; nil: not known
 }
 
 // HookReport is the programs of one hook, in the order in which packets meet
@@ -38,8 +39,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long: `doctor tries what egate needs: a program, maps, a hook in a network namespace of its own
 that is gone at once. For each it says what it is for, since which Linux it exists, and
 what helps where it is missing. It tells which programs of others stand before a gate and
-can let packets pass that the gate never sees, and the ways around any gate. It changes
-nothing.
+can let packets pass that the gate never sees, which DNS servers the host uses and whether
+their answers can be read, and the ways around any gate. It changes nothing.
 
 Without root some things may not be tried; they are unknown.`,
 		Example: `  sudo egate doctor
@@ -56,8 +57,13 @@ Without root some things may not be tried; they are unknown.`,
 		if err != nil {
 			fmt.Fprintf(a.stderr, "egate: warning: programs beside the gates are not listed: %v\n", err)
 		}
-		r := DoctorReport{OK: !found.MissingNeeds(), Report: *found, Hooks: hookReports(gates)}
+		servers, err := a.serverReports()
+		if err != nil {
+			fmt.Fprintf(a.stderr, "egate: warning: DNS servers are not listed: %v\n", err)
+		}
+		r := DoctorReport{OK: !found.MissingNeeds(), Report: *found, Hooks: hookReports(gates), DNSServers: servers}
 		if format.value == "json" {
+			r.DNSServers = append([]ServerReport{}, servers...)
 			err = a.printJSON(r)
 		} else {
 			err = writeDoctor(a.stdout, &r, a.width())
@@ -99,6 +105,11 @@ func writeDoctor(w io.Writer, r *DoctorReport, width int) error {
 			if h.Note != "" {
 				fmt.Fprintln(w, table.Wrap("- ", h.Interface+" "+h.Direction+": "+h.Note, width))
 			}
+		}
+	}
+	if r.DNSServers != nil { // where they could not be read, that was said
+		if err := writeServers(w, r.DNSServers, width); err != nil {
+			return err
 		}
 	}
 	fmt.Fprintln(w, "\nWays around any gate:")

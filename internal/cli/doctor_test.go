@@ -2,7 +2,9 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +36,10 @@ func TestDoctor(t *testing.T) {
 			}
 			a.kernel.Gates = func() ([]string, error) { return []string{"host"}, nil }
 			a.kernel.ReadStatus = func(string) (*datapath.Status, error) { return fabricated(), nil }
+			a.routes = fakeRoutes{names: []string{"eth0"}}
+			a.hostServers = func() ([]netip.Addr, error) {
+				return []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("127.0.0.11"), netip.MustParseAddr("127.0.0.53")}, nil
+			}
 		}
 	}
 	for _, width := range []int{60, 80, 120} {
@@ -78,6 +84,53 @@ func TestAdviceNamesACauseOnce(t *testing.T) {
 	want := []string{"unknown: b, e (not tried); run doctor as root", "missing: c; use d"}
 	if !slices.Equal(got, want) {
 		t.Errorf("advice = %q, want %q", got, want)
+	}
+}
+
+func TestServerReports(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		server    string
+		routes    fakeRoutes
+		local     bool
+		by        string
+		noteBegin string
+	}{
+		{"on the network", "10.0.0.53", fakeRoutes{names: []string{"eth0"}}, false, "eth0", ""},
+		{"a stub on loopback", "127.0.0.53", fakeRoutes{names: []string{"eth0"}}, true, "lo", "DNS server 127.0.0.53 is on this host"},
+		{"IPv6 loopback", "::1", fakeRoutes{names: []string{"eth0"}}, true, "lo", "DNS server ::1 is on this host"},
+		{"an address of the host's own", "10.0.0.5", fakeRoutes{names: []string{"lo"}}, true, "lo", "DNS server 10.0.0.5 is on this host"},
+		{"no way", "192.0.2.1", fakeRoutes{}, false, "", ""},
+		{"Docker's", "127.0.0.11", fakeRoutes{names: []string{"eth0"}}, true, "lo", "DNS server 127.0.0.11 is Docker's own"},
+	} {
+		a := &app{routes: c.routes, hostServers: func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr(c.server)}, nil }}
+		got, err := a.serverReports()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := got[0]
+		if r.Address.String() != c.server || r.Local != c.local || r.Interface != c.by || !strings.HasPrefix(r.Note, c.noteBegin) || (r.Note == "") != (c.noteBegin == "") {
+			t.Errorf("%s: %+v", c.name, r)
+		}
+	}
+}
+
+func TestDoctorWithoutServers(t *testing.T) {
+	setup := func(servers []netip.Addr, err error) func(*app) {
+		return func(a *app) {
+			a.probe = func() (*probe.Report, error) { return probed(), nil }
+			a.kernel.Gates = func() ([]string, error) { return nil, nil }
+			a.hostServers = func() ([]netip.Addr, error) { return servers, err }
+		}
+	}
+	run(t, setup(nil, nil), "doctor").expect(t, ExitOK, "This host uses no DNS server: a policy with domain names has to give some")
+	if r := run(t, setup(nil, nil), "doctor", "-o", "json"); !strings.Contains(r.stdout, `"dns_servers": []`) {
+		t.Errorf("no servers as JSON: %s", r.stdout)
+	}
+	r := run(t, setup(nil, errors.New("read servers: broken")), "doctor")
+	r.expect(t, ExitOK, "Nothing is missing")
+	if r.stderr != "egate: warning: DNS servers are not listed: read servers: broken\n" || strings.Contains(r.stdout, "DNS server") {
+		t.Errorf("stderr %q, stdout %s", r.stderr, r.stdout)
 	}
 }
 

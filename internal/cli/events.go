@@ -31,6 +31,10 @@ gate is off. What is dropped or rejected is reported, up to ten a second for eac
 what passes is only counted. The key "events" of a rule in the policy changes that: all,
 none, or a rate.
 
+A name in parentheses is that of the address before it. "asks for" and "answers for" stand
+before the name in a DNS message, "says" before one that a connection's request has and
+no rule allows there.
+
 A verdict in parentheses was not enforced (mode audit). One reader at a time gets the
 events of a gate. "egate status" tells how many were lost or over their rate.`,
 		Example: `  sudo egate events

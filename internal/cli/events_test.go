@@ -47,6 +47,29 @@ func someEvents() []events.Event {
 	return []events.Event{tcpEvent(), pingEvent(), strange, truncated, arp, unreadable}
 }
 
+// namedEvents are packets that go by a name, ask for one or tell of one.
+func namedEvents() []events.Event {
+	passed := tcpEvent()
+	passed.Action, passed.Rule, passed.Fragment, passed.Segments, passed.Name = verdict.Allow, "registry", packet.NotFragment, 1, "registry.example.com"
+	mismatch := passed
+	mismatch.Action, mismatch.Reason, mismatch.Name = verdict.Reject, verdict.ReasonNameMismatch, `evil\007.example.net`
+	nameless := mismatch
+	nameless.Name = ""
+	question := events.Event{
+		Time: statusTime, Direction: verdict.Egress, Interface: "lo", Action: verdict.Reject, Reason: verdict.ReasonDNSUnlisted, Rule: "default",
+		Source: netip.MustParseAddr("127.0.0.1"), Destination: netip.MustParseAddr("127.0.0.53"), Family: 4, EtherType: 0x0800,
+		HasProto: true, Proto: packet.ProtoUDP, HasPorts: true, SourcePort: 40000, DestinationPort: 53, Segments: 1, Name: "secret.tunnel.example.net",
+	}
+	answer := question
+	answer.Direction, answer.Action, answer.Reason = verdict.Ingress, verdict.Drop, verdict.ReasonDNSAnswer
+	answer.Source, answer.Destination, answer.SourcePort, answer.DestinationPort = question.Destination, question.Source, 53, 40000
+	escape := passed
+	escape.Name = "\x1b[31m.example.com"
+	incoming := passed
+	incoming.Direction, incoming.Source, incoming.Destination = verdict.Ingress, passed.Destination, passed.Source
+	return []events.Event{passed, mismatch, nameless, question, answer, escape, incoming}
+}
+
 // fakeEvents gives some events and then an error; with none it waits until it
 // is closed.
 type fakeEvents struct {
@@ -98,6 +121,14 @@ func TestEventsText(t *testing.T) {
 	if r := run(t, withEvents(0, io.EOF), "events"); strings.Contains(r.stdout, "VERDICT") {
 		t.Error("a heading where no terminal is")
 	}
+}
+
+func TestEventsTextOfNames(t *testing.T) {
+	r := run(t, func(a *app) {
+		a.kernel.OpenEvents = func(string) (eventReader, error) { return newFakeEvents(namedEvents(), io.EOF), nil }
+	}, "events")
+	r.expect(t, ExitOK)
+	golden(t, "eventnames.golden", r.stdout)
 }
 
 func TestEventsFilters(t *testing.T) {

@@ -47,7 +47,13 @@ func packetText(e *events.Event) string {
 		if e.HasProto {
 			proto = packet.ProtoName(e.Proto)
 		}
-		add("%s %s -> %s", proto, endpoint(e, e.Source, e.SourcePort), endpoint(e, e.Destination, e.DestinationPort))
+		source, destination := endpoint(e, e.Source, e.SourcePort), endpoint(e, e.Destination, e.DestinationPort)
+		if name := eventName(e); e.Direction == verdict.Egress || e.HasPorts && e.SourcePort == dnsPort {
+			destination += name
+		} else {
+			source += name // that of the other side
+		}
+		add("%s %s -> %s", proto, source, destination)
 	}
 	if e.HasICMP {
 		selector := uint16(e.ICMPType)<<8 | uint16(e.ICMPCode)
@@ -70,6 +76,25 @@ func packetText(e *events.Event) string {
 		add("(%v)", e.Reason)
 	}
 	return strings.Join(words, " ")
+}
+
+const dnsPort = 53
+
+// eventName is what an event tells of names: that of a DNS message stands
+// behind the packet, the other side's behind its address.
+func eventName(e *events.Event) string {
+	name := table.Clean(e.Name)
+	switch {
+	case name == "":
+		return ""
+	case e.HasPorts && e.Direction == verdict.Egress && e.DestinationPort == dnsPort:
+		return " asks for " + name
+	case e.HasPorts && e.Direction == verdict.Ingress && e.SourcePort == dnsPort:
+		return " answers for " + name
+	case e.Reason == verdict.ReasonNameMismatch:
+		return " says " + name // which is not one of the address's
+	}
+	return " (" + name + ")"
 }
 
 func endpoint(e *events.Event, a netip.Addr, port uint16) string {

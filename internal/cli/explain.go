@@ -21,6 +21,8 @@ type Explanation struct {
 	Number int    `json:"number,omitempty"` // in the capture, from 1
 	Packet string `json:"packet"`           // as explain takes it
 	tables.Trace
+	Request *ExplainedRequest `json:"request,omitempty"`
+	Notes   []string          `json:"notes,omitempty"` // what was assumed, and what is not seen
 }
 
 type explainOptions struct {
@@ -52,6 +54,8 @@ A packet is written as PROTOCOL SOURCE -> DESTINATION and words that say more:
   ttl=N                TTL or hop limit
   no-link              seen on a device without a link header, such as a tunnel
   problem=REASON       what could not be read, as status and events name it
+  name=NAME[,NAME...]  what its destination was learned as from DNS answers; where the
+                       rule verifies names, the connection's request says the first one
   reply, reply-error   it belongs to a connection that the other side opened
 
 A * stands for what cannot be read, as in a truncated packet. Frames that are not IP
@@ -60,8 +64,11 @@ are named (arp, lldp) or written as "non-ip type=0x88b5".
 With --pcap the packets come from a pcap or pcapng file ("-" for standard input): a line
 each, or with --packet the whole way of one of them. A capture does not say which way its
 packets went, nor who opened a connection: each is judged as --direction and --reply tell.
-So capture one way, such as with "tcpdump -Q out".`,
+So capture one way, such as with "tcpdump -Q out". No names are known of its destinations.
+
+Where a policy names no DNS servers, those that this host uses now stand for them.`,
 		Example: `  egate explain policy.yaml 'tcp 10.0.0.5:40000 -> 93.184.216.34:443'
+  egate explain policy.yaml 'tcp 10.0.0.5 -> 93.184.216.34:443 name=www.example.com'
   egate explain policy.yaml 'icmpv6 2001:db8::5 -> 2001:db8::1 echo-request'
   egate explain policy.yaml 'tcp 192.0.2.9:51000 -> 10.0.0.5:22 in'
   egate explain policy.yaml --reply 'tcp 10.0.0.5:22 -> 192.0.2.9:51000 flags=A'
@@ -124,19 +131,28 @@ func (a *app) explainText(s *source, text string, o *explainOptions) error {
 	if err != nil {
 		return err
 	}
-	state := tables.State{Reply: o.reply || extras.Reply, ReplyError: o.replyError || extras.ReplyError}
+	state := tables.State{Reply: o.reply || extras.Reply, ReplyError: o.replyError || extras.ReplyError, Names: extras.Names}
 	return a.explain(s, &key, state, 0, o.format.value)
 }
 
 // explain prints the whole way of one packet.
 func (a *app) explain(s *source, key *packet.Key, state tables.State, number int, format string) error {
-	trace := s.trace(key, state)
-	if format == "json" {
-		return a.printJSON(Explanation{Number: number, Packet: key.String(), Trace: trace})
+	e, err := a.explanation(s, key, state)
+	if err != nil {
+		return err
+	}
+	if e.Number = number; format == "json" {
+		return a.printJSON(e)
 	}
 	width := a.width()
-	fmt.Fprintf(a.stdout, "%-12s  %s\n", "packet", table.Clean(key.String()))
-	for line := range strings.Lines(trace.Text()) {
+	text := fmt.Sprintf("%-12s  %s\n", "packet", table.Clean(e.Packet)) + e.Text()
+	if e.Request != nil {
+		text += fmt.Sprintf("%-12s  %s\n", "request", requestText(e.Request))
+	}
+	for _, note := range e.Notes {
+		text += fmt.Sprintf("%-12s  %s\n", "note", note)
+	}
+	for line := range strings.Lines(text) {
 		// The column of labels keeps its blanks; only the text behind it is broken.
 		const labels = 14
 		line = strings.TrimRight(line, "\n")
@@ -172,16 +188,20 @@ func (a *app) explainCapture(s *source, o *explainOptions) error {
 			}
 			return errFound
 		}
-		trace := s.trace(&key, state)
-		counts[trace.Result.Action]++
+		e, err := a.explanation(s, &key, state)
+		if err != nil {
+			return err
+		}
+		e.Number = n
+		counts[e.Result.Action]++
 		if o.format.value == "json" {
-			return a.printJSONLine(Explanation{Number: n, Packet: key.String(), Trace: trace})
+			return a.printJSONLine(e)
 		}
 		rule := defaultRule
-		if trace.Rule != nil {
-			rule = trace.Rule.Label
+		if e.Rule != nil {
+			rule = e.Rule.Label
 		}
-		t.Add(fmt.Sprint(n), trace.Verdict, rule, trace.Reason, key.String())
+		t.Add(fmt.Sprint(n), e.Verdict, rule, e.Reason, e.Packet)
 		return nil
 	})
 	if errors.Is(err, errFound) {
@@ -194,6 +214,9 @@ func (a *app) explainCapture(s *source, o *explainOptions) error {
 		}
 		fmt.Fprintf(a.stdout, "\n%s: %d allowed, %d dropped, %d rejected\n", table.Plural(t.Len(), "packet"),
 			counts[verdict.Allow], counts[verdict.Drop], counts[verdict.Reject])
+		if direction == verdict.Egress && s.set.Chains[direction].Used[tables.Name] {
+			fmt.Fprintln(a.stdout, "no names of their destinations are known here, so no rule with domains matched")
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.capture, err)
@@ -204,12 +227,22 @@ func (a *app) explainCapture(s *source, o *explainOptions) error {
 	return nil
 }
 
-// trace judges a packet, and finds the rule of the file that a merged one
-// stands for.
-func (s *source) trace(key *packet.Key, state tables.State) tables.Trace {
-	t := s.set.Trace(key, state)
-	t.Locate(&s.set.Chains[key.Direction], s.policy.Chains[key.Direction].Rules, key)
-	return t
+// explanation judges a packet, and finds the rule of the file that a merged one
+// stands for. It leaves the number out.
+func (a *app) explanation(s *source, key *packet.Key, state tables.State) (Explanation, error) {
+	e := Explanation{Packet: key.String()}
+	var err error
+	if e.Notes, err = a.tell(s, key, &state); err != nil {
+		return e, err
+	}
+	if len(state.Names) > 0 {
+		e.Packet += " name=" + strings.Join(state.Names, ",")
+	}
+	e.Trace = s.set.Trace(key, state)
+	e.Locate(&s.set.Chains[key.Direction], s.policy.Chains[key.Direction].Rules, key, state.Names)
+	e.Request = s.request(key, state, &e.Trace)
+	e.Notes = append(e.Notes, aboutNames(s, key, state, &e.Trace)...)
+	return e, nil
 }
 
 // openCapture opens a file, "-" for standard input.

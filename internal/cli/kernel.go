@@ -14,7 +14,9 @@ type kernel struct {
 	Off        func(gate string) error
 	Gates      func() ([]string, error)
 	ReadStatus func(gate string) (*datapath.Status, error)
+	ReadNames  func(gate string) ([]datapath.NameStatus, error)
 	OpenEvents func(gate string) (eventReader, error)
+	Served     func(gate string) (bool, error) // by a daemon
 }
 
 // eventReader is an events.Reader.
@@ -29,6 +31,8 @@ var realKernel = kernel{
 	Off:        datapath.Off,
 	Gates:      datapath.Gates,
 	ReadStatus: datapath.ReadStatus,
+	ReadNames:  datapath.ReadNames,
+	Served:     datapath.Served,
 	OpenEvents: func(gate string) (eventReader, error) {
 		r, err := events.Open(gate)
 		if err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"egate/internal/events"
+	"egate/internal/datapath"
 )
 
 // docs/OUTPUT.md is the contract of -o json: it names every field.
@@ -40,7 +40,17 @@ func TestOutputIsDocumented(t *testing.T) {
 			}
 		}
 	}
-	for _, e := range []events.Event{tcpEvent(), pingEvent()} {
+	for _, o := range datapath.Outcomes() {
+		if !strings.Contains(sections["status"], "`"+o.Outcome+"`") {
+			t.Errorf("docs/OUTPUT.md, section status: no `%s`", o.Outcome)
+		}
+	}
+	for _, r := range refusals {
+		if !strings.Contains(sections["status"], "`"+r.String()+"`") {
+			t.Errorf("docs/OUTPUT.md, section status: no `%v`", r)
+		}
+	}
+	for _, e := range append(namedEvents(), tcpEvent(), pingEvent()) {
 		var keys map[string]any
 		line, err := json.Marshal(e)
 		if err != nil {

@@ -21,6 +21,9 @@ const acceptLoseSSH = "lose-ssh"
 
 // routeFinder tells where the packets to a client leave.
 type routeFinder interface {
+	// way names the interface by which packets to the address leave; "" where
+	// the kernel does not tell.
+	way(to netip.Addr) string
 	// interfaces gives the names of the interfaces that packets to the address
 	// pass through; known is false where the kernel does not tell.
 	interfaces(to netip.Addr) (names []string, known bool)
@@ -189,6 +192,18 @@ func withLower(links []netlink.Link, indexes []int) (names []string, known bool)
 
 func isTunnel(kind string) bool {
 	return slices.Contains([]string{"wireguard", "tuntap", "tun", "vxlan", "geneve", "gre", "gretap", "ip6gre", "ip6gretap", "ipip", "ip6tnl", "sit", "vti", "vti6", "xfrm"}, kind)
+}
+
+func (realRoutes) way(to netip.Addr) string {
+	routes, err := netlink.RouteGet(to.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return ""
+	}
+	l, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return ""
+	}
+	return l.Attrs().Name
 }
 
 func (realRoutes) defaults() ([]string, bool) {

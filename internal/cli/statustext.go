@@ -22,6 +22,9 @@ func writeStatus(w io.Writer, s *datapath.Status, width int, now time.Time) erro
 		line("applied", fmt.Sprintf("%s, %s ago", s.Applied.Format(time.DateTime), table.Duration(max(now.Sub(s.Applied), 0))))
 		line("hook", fmt.Sprintf("%s, generation %d", s.Hook, s.Generation))
 	}
+	if s.Names.InUse {
+		line("names", "learned from the DNS answers of "+serverList(s.Names.Servers))
+	}
 	if s.Deadline != nil {
 		line("trial", trialText(s, now))
 	}
@@ -45,7 +48,7 @@ func writeStatus(w io.Writer, s *datapath.Status, width int, now time.Time) erro
 		}
 	}
 	fmt.Fprintln(w)
-	for _, text := range totalsText(s) {
+	for _, text := range append(totalsText(s), namesText(s)...) {
 		fmt.Fprintln(w, table.Wrap("", text, width))
 	}
 	return nil
@@ -86,16 +89,23 @@ func interfaceTable(s *datapath.Status) *table.Table {
 		if i.Gone {
 			name += " (gone)"
 		}
+		if i.DNSOnly {
+			name += " (DNS only)"
+		}
 		for _, d := range verdict.Directions {
 			h := &i.Hooks[d]
 			passed, blocked := table.Count(h.Allowed.Packets), table.Count(h.Dropped.Packets+h.Rejected.Packets)
+			counts := []string{passed, blocked}
+			if i.DNSOnly {
+				counts = nil // nothing is judged there
+			}
 			if !h.Attached {
-				t.Add(name, d.String(), "(not attached)", passed, blocked)
+				t.Add(append([]string{name, d.String(), "(not attached)"}, counts...)...)
 			}
 			for n, p := range h.Programs {
 				row := []string{name, d.String(), programText(p)}
 				if h.Attached && n == h.Position-1 {
-					row = append(row, passed, blocked)
+					row = append(row, counts...)
 				}
 				t.Add(row...)
 			}

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 	"egate/internal/policy"
 	"egate/internal/tables"
@@ -13,10 +14,12 @@ import (
 type asks struct {
 	to, from              *ipset.Set
 	services, sourcePorts []policy.Service
+	domains               *domain.Set
 }
 
 // unite makes dimension d the union of that of all blocks. A block that does
-// not ask there matches whatever is there, and so does the union.
+// not ask there matches whatever is there, and so does the union. d is one of
+// mergeOrder.
 func (a *asks) unite(blocks []block, d tables.Dimension) {
 	anything := slices.ContainsFunc(blocks, func(b block) bool { return !b.asks.has(d) })
 	switch d {
@@ -65,21 +68,30 @@ func (a *asks) list(d tables.Dimension) *[]policy.Service {
 
 // has tells whether a asks for anything in dimension d.
 func (a *asks) has(d tables.Dimension) bool {
-	if d == tables.Destination || d == tables.Source {
+	switch d {
+	case tables.Destination, tables.Source:
 		return *a.set(d) != nil
+	case tables.Name:
+		return a.domains != nil
 	}
 	return *a.list(d) != nil
 }
 
-// equalBut tells whether a and b ask for the same in all dimensions but d.
+// equalBut tells whether a and b ask for the same in all dimensions but d, one
+// of mergeOrder.
 func (a *asks) equalBut(b *asks, d tables.Dimension) bool {
 	return (d == tables.Destination || equalSets(a.to, b.to)) &&
 		(d == tables.Source || equalSets(a.from, b.from)) &&
 		(d == tables.Service || equalLists(a.services, b.services)) &&
-		(d == tables.SourcePort || equalLists(a.sourcePorts, b.sourcePorts))
+		(d == tables.SourcePort || equalLists(a.sourcePorts, b.sourcePorts)) &&
+		equalDomains(a.domains, b.domains)
 }
 
 func equalSets(a, b *ipset.Set) bool {
+	return a == b || a != nil && b != nil && a.Equal(b)
+}
+
+func equalDomains(a, b *domain.Set) bool {
 	return a == b || a != nil && b != nil && a.Equal(b)
 }
 
@@ -105,6 +117,12 @@ func (a *asks) hashBut(but tables.Dimension, seed maphash.Seed) uint64 {
 			for _, s := range *a.list(d) {
 				maphash.WriteComparable(&h, s)
 			}
+		}
+	}
+	if a.domains != nil {
+		h.WriteByte(byte(tables.Name))
+		for _, p := range a.domains.Patterns() {
+			maphash.WriteComparable(&h, p)
 		}
 	}
 	return h.Sum64()

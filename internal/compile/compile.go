@@ -27,8 +27,9 @@ var ErrTooLarge = errors.New("policy too large")
 // ErrModel says that a policy could not have come from package policy.
 var ErrModel = errors.New("invalid policy model")
 
-// Compile turns a policy into tables. Warnings come in the order of the rules,
-// egress first. The tables share nothing with the policy that may change.
+// Compile turns a policy into tables. Warnings come egress first, of each
+// direction those about rules that can never match before those about names,
+// in the order of the rules. The tables share nothing with the policy that may change.
 // Errors wrap ErrTooLarge or ErrModel.
 func Compile(p *policy.Policy) (*tables.Set, policy.Problems, error) {
 	set := &tables.Set{
@@ -37,6 +38,7 @@ func Compile(p *policy.Policy) (*tables.Set, policy.Problems, error) {
 		Audit:      p.Audit,
 		MaxFlows:   p.MaxFlows,
 	}
+	set.DNS = compileDNS(p)
 	var warnings policy.Problems
 	for _, dir := range verdict.Directions {
 		model, opposite := &p.Chains[dir], &p.Chains[dir.Opposite()]
@@ -54,8 +56,10 @@ func Compile(p *policy.Policy) (*tables.Set, policy.Problems, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("compile %s rules: %w", dir, err)
 		}
-		warnings = append(warnings, limitWarnings(plan.unreachable(chain, dims))...)
+		warnings = append(warnings, limitWarnings(plan.unreachable(chain, dims), "rules from here on can never match")...)
+		warnings = append(warnings, nameWarnings(model.Rules)...)
 	}
+	warnings = append(warnings, dnsWarnings(p)...)
 	return set, warnings, nil
 }
 
@@ -81,6 +85,8 @@ func compileChain(c *tables.Chain, plan *merged) (dimensions, error) {
 		switch d {
 		case tables.Destination, tables.Source:
 			dim, err = compileAddresses(&c.Addresses[d], groupAddresses(rules, d))
+		case tables.Name:
+			dim, err = compileNames(&c.Names, groupNames(rules), rules)
 		default:
 			dim, err = compileSelectors(&c.Selectors[d-tables.Service], groupServices(rules, d))
 		}
@@ -113,6 +119,9 @@ func validate(dir verdict.Direction, c *policy.Chain) error {
 		}
 		if r.Action == verdict.Continue {
 			continues++
+		}
+		if err := validateNames(dir, r); err != nil {
+			return fmt.Errorf("compile %s rule %s: %w", dir, r.Label(i), err)
 		}
 		for _, list := range [2][]policy.Service{r.Services, r.SourcePorts} {
 			for _, s := range list {

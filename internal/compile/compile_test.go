@@ -2,11 +2,13 @@ package compile
 
 import (
 	"errors"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 	"egate/internal/oracle"
 	"egate/internal/packet"
@@ -18,6 +20,7 @@ import (
 // copyOf gives a policy that is equal and shares no set or list with p.
 func copyOf(p *policy.Policy) *policy.Policy {
 	out := *p
+	out.DNS.Servers = slices.Clone(p.DNS.Servers)
 	set := func(s *ipset.Set) *ipset.Set {
 		if s == nil {
 			return nil
@@ -30,6 +33,9 @@ func copyOf(p *policy.Policy) *policy.Policy {
 			r := &out.Chains[d].Rules[i]
 			r.To, r.From = set(r.To), set(r.From)
 			r.Services, r.SourcePorts = slices.Clone(r.Services), slices.Clone(r.SourcePorts)
+			if r.Domains != nil {
+				r.Domains = domain.New(slices.Clone(r.Domains.Patterns()))
+			}
 		}
 	}
 	return &out
@@ -81,9 +87,13 @@ func TestListsThatMatchTheSameAreOneGroup(t *testing.T) {
 
 func TestTablesShareNothingWithThePolicy(t *testing.T) {
 	p := oracle.NewGenerator(1).PolicyOf(30)
+	p.DNS = policy.DNS{Given: true, Servers: []netip.Addr{netip.MustParseAddr("10.0.0.53")}}
 	set := mustCompile(t, p)
 	want := mustCompile(t, copyOf(p))
 	p.Interfaces[0] = "other"
+	for i := range p.DNS.Servers {
+		p.DNS.Servers[i] = netip.IPv6Loopback()
+	}
 	for d := range p.Chains {
 		for i := range p.Chains[d].Rules {
 			p.Chains[d].Rules[i] = policy.Rule{Name: "other"}
@@ -167,6 +177,30 @@ func TestRefusals(t *testing.T) {
 		"ports that run backwards": {
 			egress(policy.Rule{SourcePorts: tcp(9, 8)}), ErrModel,
 			"compile egress rule a: selectors 9-8 run backwards",
+		},
+		"names of what comes in": {
+			&policy.Policy{Chains: [2]policy.Chain{{}, {Rules: []policy.Rule{{Domains: domains("a.example")}}}}}, ErrModel,
+			"compile ingress rule #1: it lists names, which only destinations have",
+		},
+		"names verified of a rule without": {
+			egress(policy.Rule{Verify: policy.VerifyAll}), ErrModel,
+			"compile egress rule a: it verifies names but lists none",
+		},
+		"names verified of what is dropped": {
+			egress(policy.Rule{Action: verdict.Drop, Domains: domains("a.example"), DropQUIC: true}), ErrModel,
+			"compile egress rule a: it verifies names but lets no connection begin",
+		},
+		"an unknown way to verify": {
+			egress(policy.Rule{Domains: domains("a.example"), Verify: 3}), ErrModel,
+			"compile egress rule a: unknown way 3 to verify names",
+		},
+		"a domain that is none": {
+			egress(policy.Rule{Domains: domain.New([]domain.Pattern{{Below: true}})}), ErrModel,
+			"compile egress rule a: \"*.\" is no domain",
+		},
+		"more combinations of names than classes": {
+			egress(pairsOfDomains(400)...), ErrTooLarge,
+			"compile egress rules: name: the rules tell more than 65536 classes apart",
 		},
 	}
 	for name, test := range tests {

@@ -68,7 +68,7 @@ func TestLookupAgreesWithWalk(t *testing.T) {
 	}
 	const perPolicy = 300
 	gen := oracle.NewGenerator(seed(t))
-	byRule, byContinue, byMerged, rules := 0, 0, 0, 0
+	byRule, byContinue, byMerged, byName, rules := 0, 0, 0, 0, 0
 	for done := 0; done < pairs; done += perPolicy {
 		p := gen.Policy()
 		set := mustCompile(t, p)
@@ -82,8 +82,13 @@ func TestLookupAgreesWithWalk(t *testing.T) {
 			res := set.Lookup(&k, st)
 			if res.Rule != tables.NoRule {
 				byRule++
-				if c := &set.Chains[k.Direction]; res.Rule < len(c.Rules) && c.Rules[res.Rule].Merged() {
-					byMerged++
+				if c := &set.Chains[k.Direction]; res.Rule < len(c.Rules) {
+					if c.Rules[res.Rule].Merged() {
+						byMerged++
+					}
+					if c.Rules[res.Rule].Named {
+						byName++
+					}
 				}
 			}
 			if len(res.Continues) > 0 {
@@ -91,8 +96,8 @@ func TestLookupAgreesWithWalk(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d pairs, %d decided by a rule, %d of them by merged ones, %d passed a continue rule, largest chain %d rules", pairs, byRule, byMerged, byContinue, rules)
-	if byRule < pairs/20 || byMerged < pairs/50 || byContinue < pairs/100 {
+	t.Logf("%d pairs, %d decided by a rule, %d of them by merged ones, %d by ones with names, %d passed a continue rule, largest chain %d rules", pairs, byRule, byMerged, byName, byContinue, rules)
+	if byRule < pairs/20 || byMerged < pairs/50 || byName < pairs/100 || byContinue < pairs/100 {
 		t.Error("too few packets meet a rule for the comparison to mean much")
 	}
 }

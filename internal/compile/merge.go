@@ -15,8 +15,9 @@ import (
 const maxRounds = 8
 
 // mergeOrder is the order in which a run's dimensions are tried: the ports of
-// one host first, so that hosts with the same ports can follow.
-var mergeOrder = [tables.DimensionCount]tables.Dimension{tables.Service, tables.SourcePort, tables.Destination, tables.Source}
+// one host first, so that hosts with the same ports can follow. Rules are never
+// merged along their names: a connection goes by the name that its rule listed.
+var mergeOrder = [...]tables.Dimension{tables.Service, tables.SourcePort, tables.Destination, tables.Source}
 
 // block is what one rule of the tables stands for: a rule of the policy, or
 // several that decide alike.
@@ -38,8 +39,8 @@ type merged struct {
 }
 
 // mergeRules merges rules that are treated alike. A run is adjacent rules
-// without a name that have the same deciding action and the same events: which
-// of them a packet meets makes no difference to it. Neighbours in a run that
+// without a name that have the same deciding action, the same events and the same
+// wishes about verifying names: which of them a packet meets makes no difference to it. Neighbours in a run that
 // ask for the same in all dimensions but one become one rule that asks for the
 // union, until nothing changes. So the first rule of the policy that a packet
 // meets is always in the first rule of the tables that it meets.
@@ -92,7 +93,8 @@ func (m *merged) single(i int) block {
 
 // alike tells whether two neighbours are of one run.
 func alike(a, b *policy.Rule) bool {
-	return a.Name == "" && b.Name == "" && a.Action == b.Action && a.Action.Decides() && a.Events == b.Events
+	return a.Name == "" && b.Name == "" && a.Action == b.Action && a.Action.Decides() && a.Events == b.Events &&
+		a.Verify == b.Verify && a.DropECH == b.DropECH && a.DropQUIC == b.DropQUIC
 }
 
 // joinNeighbours merges neighbours of a run in place and gives how many blocks
@@ -256,6 +258,7 @@ func (m *merged) tableRule(b *block) tables.Rule {
 	r := &m.rules[b.first]
 	return tables.Rule{
 		Name: r.Name, Label: m.label(b), Action: r.Action, Events: r.Events, Line: r.Pos.Line,
+		Named: r.Domains != nil, Verify: r.Verify, DropECH: r.DropECH, DropQUIC: r.DropQUIC,
 		First: b.first, Last: b.last, Count: b.count, LastLine: m.rules[b.last].Pos.Line,
 	}
 }
@@ -295,6 +298,9 @@ func (m *merged) checkLimit(dir verdict.Direction) error {
 	remain, advice := "", "put the addresses of rules that are treated alike into a set"
 	if m.happened() {
 		remain = " remain after merging runs of unnamed rules"
+	}
+	if slices.ContainsFunc(m.rules, func(r policy.Rule) bool { return r.Domains != nil }) {
+		advice += ", and their domains into a set of domains"
 	}
 	if slices.ContainsFunc(m.rules, func(r policy.Rule) bool { return r.Name != "" }) {
 		advice += ", or drop names that need no counter of their own"

@@ -65,6 +65,20 @@ func TestWhatIsMerged(t *testing.T) {
 			{To: a}, {To: b}, {Action: verdict.Drop, To: a}, {Action: verdict.Drop, To: b}, {Action: verdict.Reject, To: c},
 		}, "#1-2 #3-4 #5"},
 
+		"ports of equal names":        {[]rule{{Domains: domains("a.example"), Services: tcp(80, 80)}, {Domains: domains("a.example"), Services: tcp(443, 443)}}, "#1-2"},
+		"destinations of equal names": {[]rule{{Domains: domains("*.example"), To: a}, {Domains: domains("*.example"), To: b}}, "#1-2"},
+
+		"other names":             {[]rule{{Domains: domains("a.example")}, {Domains: domains("b.example")}}, "#1 #2"},
+		"names and their parents": {[]rule{{Domains: domains("a.example")}, {Domains: domains("*.example")}}, "#1 #2"},
+		"one lists names":         {[]rule{{Domains: domains("a.example")}, {}}, "#1 #2"},
+		"other ports of other names": {[]rule{
+			{Domains: domains("a.example"), Services: tcp(80, 80)}, {Domains: domains("b.example"), Services: tcp(443, 443)},
+		}, "#1 #2"},
+		"verified and not": {[]rule{
+			{Domains: domains("a.example"), To: a, Verify: policy.VerifyAll}, {Domains: domains("a.example"), To: b, Verify: policy.VerifyWellKnown},
+		}, "#1 #2"},
+		"ech dropped and not":  {[]rule{{Domains: domains("a.example"), To: a, DropECH: true}, {Domains: domains("a.example"), To: b}}, "#1 #2"},
+		"quic dropped and not": {[]rule{{Domains: domains("a.example"), To: a}, {Domains: domains("a.example"), To: b, DropQUIC: true}}, "#1 #2"},
 		"two dimensions":       {[]rule{{To: a, Services: tcp(1, 1)}, {To: b, Services: tcp(2, 2)}}, "#1 #2"},
 		"one asks, one not":    {[]rule{{To: a}, {Services: tcp(1, 1)}}, "#1 #2"},
 		"another action":       {[]rule{{To: a}, {Action: verdict.Drop, To: b}}, "#1 #2"},
@@ -172,6 +186,11 @@ func TestLimitsAfterMerging(t *testing.T) {
 	for i := range apart {
 		apart[i] = policy.Rule{To: host(i), Services: tcp(uint16(i*2), uint16(i*2))}
 	}
+	// Names are never merged.
+	byName := make([]policy.Rule, 4097)
+	for i := range byName {
+		byName[i] = policy.Rule{Domains: domains(fmt.Sprintf("%d.example", i))}
+	}
 	for name, test := range map[string]struct {
 		rules []policy.Rule
 		want  string
@@ -179,6 +198,7 @@ func TestLimitsAfterMerging(t *testing.T) {
 		// 4,096 blocks are 2,048 pairs with a name behind each.
 		"names between runs": {mixed, "p.yaml:6145:5: egress: 5200 rules remain after merging runs of unnamed rules, at most 4096; put the addresses of rules that are treated alike into a set, or drop names that need no counter of their own"},
 		"nothing to merge":   {apart, "p.yaml:4097:5: egress: 5000 rules, at most 4096; put the addresses of rules that are treated alike into a set"},
+		"a name each":        {byName, "p.yaml:4097:5: egress: 4097 rules, at most 4096; put the addresses of rules that are treated alike into a set, and their domains into a set of domains"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set, _, err := Compile(unnamed(test.rules...))
@@ -203,6 +223,10 @@ func TestGatheredRulesAgreeWithWalk(t *testing.T) {
 		p := gen.PolicyOf(1 + gen.Rand().IntN(60))
 		for _, dir := range verdict.Directions {
 			rules := p.Chains[dir].Rules
+			p.DNS = policy.DNS{} // only the rules are of interest
+			for i := range rules {
+				rules[i].DropQUIC = false
+			}
 			plan := mergeRules(rules, false, 0)
 			c := tables.Chain{Default: p.Chains[dir].Default}
 			if _, err := compileChain(&c, plan); err != nil {
@@ -219,15 +243,16 @@ func TestGatheredRulesAgreeWithWalk(t *testing.T) {
 				if !k.IP || k.Fragment == packet.LaterFragment {
 					continue
 				}
-				want, got := oracle.Walk(p, &k, tables.State{}), c.Match(c.Classes(&k))
+				st := tables.State{Names: gen.State(p, &k).Names}
+				want, got := oracle.Walk(p, &k, st), c.Match(c.Classes(&k, st.Names))
 				if (want.Rule == tables.NoRule) != (got.Rule == tables.NoRule) || len(want.Continues) != len(got.Continues) {
 					t.Fatalf("walk %+v, tables %+v of %+v", want, got, k)
 				}
 				if want.Rule == tables.NoRule {
 					continue
 				}
-				i, ok := c.Member(rules, got.Rule, &k)
-				if !ok || !oracle.Matches(&rules[i], &k) || plan.run[got.Rule] != plan.run[c.Of[want.Rule]] || got.Action != want.Action {
+				i, ok := c.Member(rules, got.Rule, &k, st.Names)
+				if !ok || !oracle.Matches(&rules[i], &k, st.Names) || plan.run[got.Rule] != plan.run[c.Of[want.Rule]] || got.Action != want.Action {
 					t.Fatalf("walk finds rule %d, the tables %d, which stands for %d: %v; packet %+v", want.Rule, got.Rule, i, ok, k)
 				}
 			}

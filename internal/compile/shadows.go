@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 	"egate/internal/policy"
 	"egate/internal/tables"
@@ -47,6 +48,8 @@ func (a *asks) covers(b *asks, d tables.Dimension) bool {
 		return false
 	case d == tables.Destination || d == tables.Source:
 		return holdsSet(*a.set(d), *b.set(d))
+	case d == tables.Name:
+		return holdsDomains(a.domains, b.domains)
 	}
 	return holdsList(*a.list(d), *b.list(d))
 }
@@ -57,6 +60,21 @@ func holdsSet(a, b *ipset.Set) bool {
 	for _, r := range b.Ranges() {
 		i := rangeAt(ranges, r.First)
 		if i < 0 || ranges[i].Last.Less(r.Last) {
+			return false
+		}
+	}
+	return true
+}
+
+// holdsDomains tells whether every name that b lists is listed by a. An
+// address with several names is then met by a wherever it is met by b.
+func holdsDomains(a, b *domain.Set) bool {
+	if equalDomains(a, b) {
+		return true
+	}
+	for _, p := range b.Patterns() {
+		// All names below x are listed only by a wildcard, which then matches "*.x" itself.
+		if !a.Matches(p.String()) {
 			return false
 		}
 	}
@@ -279,5 +297,5 @@ func (m *merged) coverer(c *tables.Chain, from, i int) int {
 // asks is what rule i of the policy asks for.
 func (m *merged) asks(i int) asks {
 	r := &m.rules[i]
-	return asks{r.To, r.From, r.Services, r.SourcePorts}
+	return asks{r.To, r.From, r.Services, r.SourcePorts, r.Domains}
 }

@@ -24,7 +24,9 @@ const (
 //
 // The search is exact over classes: it goes through the combinations of
 // classes that a rule takes part in, leaves those out that no packet can have,
-// and stops at the first one that no earlier rule decides. A rule whose search
+// and stops at the first one that no earlier rule decides. A destination with
+// several names needs no look: it meets every rule that it would meet with one
+// of them, so who decides for each name, and for no name, decides for all. A rule whose search
 // passes its budget counts as reachable unless one earlier rule covers it in
 // every dimension.
 func unreachable(c *tables.Chain, dims dimensions, rules []policy.Rule) policy.Problems {
@@ -40,6 +42,11 @@ func unreachable(c *tables.Chain, dims dimensions, rules []policy.Rule) policy.P
 		}
 	}
 	return out
+}
+
+// searchOrder is how the search goes through the dimensions; worlds counts on it.
+var searchOrder = [tables.DimensionCount]tables.Dimension{
+	tables.Service, tables.SourcePort, tables.Destination, tables.Source, tables.Name,
 }
 
 // quote shows a rule's name, or its place where it has none.
@@ -75,7 +82,7 @@ type search struct {
 
 func newSearch(c *tables.Chain, dims dimensions) *search {
 	s := &search{chain: c, dims: dims, budget: searchBudget, takers: make([]uint64, c.Words)}
-	for _, d := range []tables.Dimension{tables.Service, tables.SourcePort, tables.Destination, tables.Source} {
+	for _, d := range searchOrder {
 		dim := dims[d]
 		if dim == nil {
 			continue

@@ -14,7 +14,7 @@ import (
 // Bounds of what is told about rules that can never match.
 const (
 	maxWarnings   = 20      // of one chain; the rest is counted
-	maxSearched   = 1 << 16 // ranges of addresses in chains that are searched rule by rule
+	maxSearched   = 1 << 16 // ranges of addresses and domains in chains that are searched rule by rule
 	maxCandidates = 4       // earlier rules that are compared with one rule
 	memberBudget  = 1 << 24 // words read for the rules of one chain that were merged
 )
@@ -32,6 +32,9 @@ func searchable(rules []policy.Rule) bool {
 		}
 		if rules[i].From != nil {
 			ranges += len(rules[i].From.Ranges())
+		}
+		if rules[i].Domains != nil {
+			ranges += rules[i].Domains.Len()
 		}
 	}
 	return ranges <= maxSearched
@@ -142,12 +145,12 @@ func (m *merged) before(r int) int {
 // that matches wherever the rule does, or -1. Only rules that match one packet of it
 // are looked at.
 func (m *merged) coveredBefore(c *tables.Chain, i int, budget *int) int {
-	k, ok := sample(&m.rules[i])
+	k, names, ok := sample(&m.rules[i])
 	if !ok {
 		return -1
 	}
 	before := m.before(int(c.Of[i]))
-	classes := c.Classes(&k)
+	classes := c.Classes(&k, names)
 	want := m.asks(i)
 	candidates := 0
 	for w := range (before + 63) / 64 {
@@ -176,23 +179,34 @@ func (a *asks) coversAll(b *asks) bool {
 			return false
 		}
 	}
-	return true
+	return a.covers(b, tables.Name)
 }
 
 // sample is a packet that lies in the first element of each dimension that the
-// rule asks for; what it does not ask for could not be read.
-func sample(r *policy.Rule) (k packet.Key, ok bool) {
+// rule asks for; what it does not ask for could not be read, but for the
+// destination where the rule asks for names.
+func sample(r *policy.Rule) (k packet.Key, names []string, ok bool) {
 	k.IP = true
+	if r.Domains != nil {
+		if r.Domains.Len() == 0 {
+			return k, nil, false
+		}
+		first := r.Domains.Patterns()[0]
+		if names = []string{first.Name}; first.Below {
+			names[0] = "x." + first.Name
+		}
+		k.Have |= packet.HaveDst
+	}
 	if r.To != nil {
 		if r.To.IsEmpty() {
-			return k, false
+			return k, nil, false
 		}
 		k.Have |= packet.HaveDst
 		k.Dst = r.To.Ranges()[0].First
 	}
 	if r.From != nil {
 		if r.From.IsEmpty() {
-			return k, false
+			return k, nil, false
 		}
 		k.Have |= packet.HaveSrc
 		k.Src = r.From.Ranges()[0].First
@@ -212,17 +226,17 @@ func sample(r *policy.Rule) (k packet.Key, ok bool) {
 	if len(r.SourcePorts) > 0 {
 		k.SourcePort = r.SourcePorts[0].First
 	}
-	return k, true
+	return k, names, true
 }
 
 // limitWarnings keeps the first few of a chain's warnings and says how many
-// more there are, at the place of the first that is left out.
-func limitWarnings(all policy.Problems) policy.Problems {
+// more there are, at the place of the first that is left out: "N more" and what.
+func limitWarnings(all policy.Problems, what string) policy.Problems {
 	if len(all) <= maxWarnings+1 { // one more takes no more room than to count it
 		return all
 	}
 	out := slices.Clone(all[:maxWarnings])
 	rest := all[maxWarnings]
-	rest.Message = fmt.Sprintf("%d more rules from here on can never match", len(all)-maxWarnings)
+	rest.Message = fmt.Sprintf("%d more %s", len(all)-maxWarnings, what)
 	return append(out, rest)
 }

@@ -13,7 +13,8 @@ type world [9]uint64
 const (
 	kind4 = iota
 	kind6
-	kindNone // nothing readable
+	kindNone     // nothing readable
+	kindReadable // this address is, whatever the family
 )
 
 // Kinds of the selector dimensions: 0-255 protocols with a readable transport
@@ -51,6 +52,7 @@ func newWorlds(c *tables.Chain, dims dimensions) *worlds {
 		of := make([]world, dim.classes())
 		w.of[d] = of
 		switch d := tables.Dimension(d); d {
+		case tables.Name: // names have no kinds
 		case tables.Destination, tables.Source:
 			addFamilies(of, &c.Addresses[d])
 			of[0].add(kindNone)
@@ -69,6 +71,7 @@ func newWorlds(c *tables.Chain, dims dimensions) *worlds {
 
 func addFamilies(of []world, t *tables.AddressTable) {
 	for first, class := range t.Intervals() {
+		of[class].add(kindReadable)
 		if first.Is4() {
 			of[class].add(kind4)
 		} else {
@@ -99,7 +102,7 @@ func addProtocols(of []world, t *tables.SelectorTable) {
 
 // possible tells whether a packet can have the class chosen last, that of
 // dimension d, beside those chosen before it in the order of the search:
-// service, source port, destination, source.
+// service, source port, destination, source, name.
 func (w *worlds) possible(d tables.Dimension, classes *[tables.DimensionCount]uint16) bool {
 	switch d {
 	case tables.SourcePort:
@@ -114,6 +117,9 @@ func (w *worlds) possible(d tables.Dimension, classes *[tables.DimensionCount]ui
 			return true
 		}
 		return source.has(kindNone) && destination.has(kindNone) && w.unreadable(classes)
+	case tables.Name:
+		// A destination that could not be read has no names.
+		return classes[d] == 0 || !w.used[tables.Destination] || w.at(tables.Destination, classes).has(kindReadable)
 	}
 	return true
 }

@@ -36,16 +36,33 @@ type abiEgateAddrTable struct {
 	Root6 abiEgateIndex
 }
 
+type abiEgateBinding struct {
+	_      structs.HostLayout
+	Slot   abiEgateNameSlot
+	SeenNs uint64
+	State  uint8
+	Pad    [7]uint8
+}
+
+type abiEgateBindingState uint32
+
+const (
+	abiEgateBindingStateEGATE_BOUND    abiEgateBindingState = 0
+	abiEgateBindingStateEGATE_PENDING  abiEgateBindingState = 1
+	abiEgateBindingStateEGATE_VERIFIED abiEgateBindingState = 2
+)
+
 type abiEgateChain struct {
 	_             structs.HostLayout
 	DefaultAction uint8
 	Replies       uint8
 	Track         uint8
 	Rejects       uint8
-	Used          [4]uint8
+	Used          [5]uint8
+	Pad           [3]uint8
 	Words         uint32
-	Vectors       [4]uint32
-	Strides       [4]uint32
+	Vectors       [5]uint32
+	Strides       [5]uint32
 	Rules         uint32
 	Cache         uint32
 	RuleCount     uint32
@@ -60,6 +77,34 @@ const (
 	abiEgateDirectionEGATE_INGRESS    abiEgateDirection = 1
 	abiEgateDirectionEGATE_DIRECTIONS abiEgateDirection = 2
 )
+
+type abiEgateDnsOutcome uint32
+
+const (
+	abiEgateDnsOutcomeEGATE_DNS_ASKED        abiEgateDnsOutcome = 0
+	abiEgateDnsOutcomeEGATE_DNS_LEARNED      abiEgateDnsOutcome = 1
+	abiEgateDnsOutcomeEGATE_DNS_EMPTY        abiEgateDnsOutcome = 2
+	abiEgateDnsOutcomeEGATE_DNS_ERROR        abiEgateDnsOutcome = 3
+	abiEgateDnsOutcomeEGATE_DNS_NOT_LISTED   abiEgateDnsOutcome = 4
+	abiEgateDnsOutcomeEGATE_DNS_UNASKED      abiEgateDnsOutcome = 5
+	abiEgateDnsOutcomeEGATE_DNS_OTHER_NAME   abiEgateDnsOutcome = 6
+	abiEgateDnsOutcomeEGATE_DNS_MALFORMED    abiEgateDnsOutcome = 7
+	abiEgateDnsOutcomeEGATE_DNS_TOO_LONG     abiEgateDnsOutcome = 8
+	abiEgateDnsOutcomeEGATE_DNS_FRAGMENTED   abiEgateDnsOutcome = 9
+	abiEgateDnsOutcomeEGATE_DNS_OUT_OF_ORDER abiEgateDnsOutcome = 10
+	abiEgateDnsOutcomeEGATE_DNS_NOT_ANSWER   abiEgateDnsOutcome = 11
+	abiEgateDnsOutcomeEGATE_DNS_VOUCHED      abiEgateDnsOutcome = 12
+	abiEgateDnsOutcomeEGATE_DNS_OUTCOMES     abiEgateDnsOutcome = 13
+)
+
+type abiEgateDomain struct {
+	_        structs.HostLayout
+	Exact    uint16
+	Below    uint16
+	AskExact uint8
+	AskBelow uint8
+	Pad      [2]uint8
+}
 
 type abiEgateEvent struct {
 	_          structs.HostLayout
@@ -84,7 +129,9 @@ type abiEgateEvent struct {
 	TcpFlags   uint8
 	Fragment   uint8
 	IsIp       uint8
-	Pad        [6]uint8
+	NameLength uint8
+	Pad        [5]uint8
+	Name       uint64
 }
 
 type abiEgateFlow struct {
@@ -124,10 +171,10 @@ const (
 )
 
 type abiEgateIface struct {
-	_    structs.HostLayout
-	Slot uint16
-	Link uint8
-	Pad  uint8
+	_       structs.HostLayout
+	Slot    uint16
+	Link    uint8
+	DnsOnly uint8
 }
 
 type abiEgateIfaceCounter struct {
@@ -144,10 +191,18 @@ type abiEgateIndex struct {
 	Base  uint32
 }
 
+type abiEgateLearned struct {
+	_     structs.HostLayout
+	Addr  abiEgateAddr
+	Lock  uint32
+	Pad   uint32
+	Slots [8]abiEgateNameSlot
+}
+
 type abiEgateLimit uint32
 
 const (
-	abiEgateLimitEGATE_LIMIT_ABI_VERSION       abiEgateLimit = 1
+	abiEgateLimitEGATE_LIMIT_ABI_VERSION       abiEgateLimit = 2
 	abiEgateLimitEGATE_LIMIT_VLAN_TAGS         abiEgateLimit = 2
 	abiEgateLimitEGATE_LIMIT_EXTENSION_HEADERS abiEgateLimit = 8
 	abiEgateLimitEGATE_LIMIT_HEADER_BYTES      abiEgateLimit = 1024
@@ -159,6 +214,11 @@ const (
 	abiEgateLimitEGATE_LIMIT_NO_RULE           abiEgateLimit = 4294967295
 	abiEgateLimitEGATE_LIMIT_NO_ROW            abiEgateLimit = 65535
 	abiEgateLimitEGATE_LIMIT_UNKNOWN_PROTOCOL  abiEgateLimit = 255
+	abiEgateLimitEGATE_LIMIT_NAME_BYTES        abiEgateLimit = 256
+	abiEgateLimitEGATE_LIMIT_NAME_LABELS       abiEgateLimit = 127
+	abiEgateLimitEGATE_LIMIT_NAME_SLOTS        abiEgateLimit = 8
+	abiEgateLimitEGATE_LIMIT_NAME_EPOCHS       abiEgateLimit = 1024
+	abiEgateLimitEGATE_LIMIT_ROOM_BYTES        abiEgateLimit = 16384
 )
 
 type abiEgateLine struct {
@@ -186,12 +246,67 @@ const (
 	abiEgateLinkEGATE_LINK_NONE     abiEgateLink = 1
 )
 
+type abiEgateName struct {
+	_         structs.HostLayout
+	SeenNs    uint64
+	VouchedNs uint64
+	Length    uint8
+	Pad       [7]uint8
+	Wire      [256]uint8
+}
+
+type abiEgateNameSlot struct {
+	_         structs.HostLayout
+	Name      uint64
+	ClassOf   uint64
+	ExpiresNs uint64
+}
+
+type abiEgateNameTotals struct {
+	_                  structs.HostLayout
+	Outcome            [13]uint64
+	AddressesNew       uint64
+	AddressesProlonged uint64
+	AddressesSpecial   uint64
+	NamesNew           uint64
+	NamesDisplaced     uint64
+	NamesForgotten     uint64
+	BindingsNew        uint64
+	Failed             uint64
+	UnreadSent         uint64
+	UnreadLost         uint64
+}
+
+type abiEgateNamedEvent struct {
+	_     structs.HostLayout
+	Event abiEgateEvent
+	Wire  [256]uint8
+}
+
+type abiEgateNamesConfig struct {
+	_              structs.HostLayout
+	Key            [2]uint64
+	Types          [4]uint64
+	RateIntervalNs uint64
+	RateBurst      uint32
+	InUse          uint8
+	ListedOnly     uint8
+	Nxdomain       uint8
+	CheckTypes     uint8
+	MaxLabel       uint8
+	Elsewhere      uint8
+	Deepest        uint8
+	Verifies       uint8
+	Pad            [4]uint8
+}
+
 type abiEgatePolicyConfig struct {
 	_            structs.HostLayout
 	AnswerSecret uint64
 	Generation   uint32
 	Audit        uint8
 	Pad          [3]uint8
+	Names        abiEgateNamesConfig
 	Chain        [2]abiEgateChain
 }
 
@@ -212,6 +327,24 @@ type abiEgateProtoCounter struct {
 type abiEgateQuad struct {
 	_ structs.HostLayout
 	V [4]uint16
+}
+
+type abiEgateQuestion struct {
+	_       structs.HostLayout
+	Name    uint64
+	AskedNs uint64
+	Type    uint16
+	Pad     [6]uint8
+}
+
+type abiEgateQuestionKey struct {
+	_      structs.HostLayout
+	Local  abiEgateAddr
+	Server abiEgateAddr
+	Port   uint16
+	Id     uint16
+	Proto  uint8
+	Pad    [3]uint8
 }
 
 type abiEgateReason uint32
@@ -237,7 +370,19 @@ const (
 	abiEgateReasonEGATE_REASON_OWN_ANSWER          abiEgateReason = 17
 	abiEgateReasonEGATE_REASON_REJECT_LIMITED      abiEgateReason = 18
 	abiEgateReasonEGATE_REASON_REJECT_UNANSWERABLE abiEgateReason = 19
-	abiEgateReasonEGATE_REASONS                    abiEgateReason = 20
+	abiEgateReasonEGATE_REASON_DNS                 abiEgateReason = 20
+	abiEgateReasonEGATE_REASON_DNS_ELSEWHERE       abiEgateReason = 21
+	abiEgateReasonEGATE_REASON_DNS_UNLISTED        abiEgateReason = 22
+	abiEgateReasonEGATE_REASON_DNS_TYPE            abiEgateReason = 23
+	abiEgateReasonEGATE_REASON_DNS_LABEL           abiEgateReason = 24
+	abiEgateReasonEGATE_REASON_DNS_RATE            abiEgateReason = 25
+	abiEgateReasonEGATE_REASON_DNS_QUESTION        abiEgateReason = 26
+	abiEgateReasonEGATE_REASON_DNS_ANSWER          abiEgateReason = 27
+	abiEgateReasonEGATE_REASON_NAME_MISMATCH       abiEgateReason = 28
+	abiEgateReasonEGATE_REASON_NAME_UNREADABLE     abiEgateReason = 29
+	abiEgateReasonEGATE_REASON_ECH                 abiEgateReason = 30
+	abiEgateReasonEGATE_REASON_QUIC                abiEgateReason = 31
+	abiEgateReasonEGATE_REASONS                    abiEgateReason = 32
 )
 
 type abiEgateReasonCounter struct {
@@ -246,10 +391,18 @@ type abiEgateReasonCounter struct {
 	Bytes   uint64
 }
 
+type abiEgateResolver uint32
+
+const (
+	abiEgateResolverEGATE_RESOLVER_TRUSTED abiEgateResolver = 1
+	abiEgateResolverEGATE_RESOLVER_DOH     abiEgateResolver = 2
+)
+
 type abiEgateRule struct {
 	_               structs.HostLayout
 	Action          uint8
-	Pad             [3]uint8
+	Flags           uint8
+	Pad             [2]uint8
 	EventBurst      uint32
 	EventIntervalNs uint64
 }
@@ -260,11 +413,27 @@ type abiEgateRuleCounter struct {
 	Bytes   [4]uint64
 }
 
+type abiEgateRuleFlag uint32
+
+const (
+	abiEgateRuleFlagEGATE_RULE_NAMED      abiEgateRuleFlag = 1
+	abiEgateRuleFlagEGATE_RULE_VERIFY     abiEgateRuleFlag = 2
+	abiEgateRuleFlagEGATE_RULE_VERIFY_ALL abiEgateRuleFlag = 4
+	abiEgateRuleFlagEGATE_RULE_ECH_DROP   abiEgateRuleFlag = 8
+	abiEgateRuleFlagEGATE_RULE_QUIC_DROP  abiEgateRuleFlag = 16
+)
+
 type abiEgateSelectorTable struct {
 	_      structs.HostLayout
 	Protos uint32
 	Rows   uint32
 	Pages  uint32
+}
+
+type abiEgateStream struct {
+	_     structs.HostLayout
+	Next  uint32
+	Bytes uint32
 }
 
 type abiEgateTotals struct {
@@ -277,6 +446,18 @@ type abiEgateTotals struct {
 	EventsLost       uint64
 	EventsSuppressed uint64
 	FlowsFailed      uint64
+}
+
+type abiEgateUnread struct {
+	_       structs.HostLayout
+	TimeNs  uint64
+	Name    uint64
+	Server  abiEgateAddr
+	Type    uint16
+	Outcome uint8
+	Length  uint8
+	Pad     [4]uint8
+	Wire    [256]uint8
 }
 
 // Names of all BPF objects in the ELF.

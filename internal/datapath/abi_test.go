@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf/btf"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 	"egate/internal/packet"
 	"egate/internal/policy"
@@ -77,6 +78,7 @@ func TestNumbersAgree(t *testing.T) {
 		{"source", dimension["EGATE_DIM_SOURCE"], int(tables.Source)},
 		{"service", dimension["EGATE_DIM_SERVICE"], int(tables.Service)},
 		{"source port", dimension["EGATE_DIM_SOURCE_PORT"], int(tables.SourcePort)},
+		{"name", dimension["EGATE_DIM_NAME"], int(tables.Name)},
 		{"dimensions", dimension["EGATE_DIMENSIONS"], int(tables.DimensionCount)},
 		{"ethernet", link["EGATE_LINK_ETHERNET"], int(packet.Ethernet)},
 		{"no link header", link["EGATE_LINK_NONE"], int(packet.NoLink)},
@@ -93,6 +95,8 @@ func TestNumbersAgree(t *testing.T) {
 		{"continue rules", limit["EGATE_LIMIT_CONTINUE_RULES"], policy.MaxContinueRules},
 		{"words", limit["EGATE_LIMIT_WORDS"], (tables.MaxRules + 63) / 64},
 		{"depth of an address table", limit["EGATE_LIMIT_DEPTH"], tables.MaxDepth},
+		{"bytes of a name", limit["EGATE_LIMIT_NAME_BYTES"], domain.MaxName + 3}, // length of the first label, the root, one to spare
+		{"labels of a name", limit["EGATE_LIMIT_NAME_LABELS"], (domain.MaxName + 1) / 2},
 		{"steps", kind["EGATE_LINE_STEPS"], int(tables.LineSteps)},
 		{"short", kind["EGATE_LINE_SHORT"], int(tables.LineShort)},
 		{"index", kind["EGATE_LINE_INDEX"], int(tables.LineIndex)},
@@ -167,7 +171,7 @@ func TestEncodePositionsOfTheSecondChain(t *testing.T) {
 	chain.Selectors[0].Pages = make([][256]uint16, 2)
 	chain.Selectors[0].Pages[1][255] = 7
 	set := &tables.Set{Chains: [2]tables.Chain{chain, chain}}
-	c := encode(set, 5, 9)
+	c := encode(set, 5, 9, domain.Key{})
 	e, i := c.config.Chain[0], c.config.Chain[1]
 	for _, n := range []struct {
 		what      string

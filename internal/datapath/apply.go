@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ import (
 // time; another one waits for up to 5 s. Needs Linux 6.1.
 //
 // Errors wrap ErrGateName, ErrBusy, ErrPermission, ErrNoInterface,
-// ErrInterface, ErrNetns, ErrPending, ErrABI, ErrDamaged or ErrUnsupported.
+// ErrInterface, ErrNoServer, ErrNetns, ErrPending, ErrABI, ErrDamaged or ErrUnsupported.
 func Apply(set *tables.Set, o ApplyOptions) (*Applied, error) {
 	if err := CheckGateName(o.Gate); err != nil {
 		return nil, err
@@ -57,6 +58,8 @@ type application struct {
 	replace    bool  // the state is of another version and given up
 	state      state
 	interfaces []guarded
+	dnsOnly    []guarded    // interfaces on which DNS is read and nothing judged
+	servers    []netip.Addr // whose answers open names
 	hook       Hook
 	fresh      *generation
 }
@@ -97,7 +100,7 @@ func (a *application) run() (*Applied, error) {
 		a.warn(err)
 	}
 	out := &Applied{
-		Gate: a.gate.name, Generation: a.fresh.number, Hook: a.hook.String(), Warnings: a.warnings,
+		Gate: a.gate.name, Generation: a.fresh.number, Hook: a.hook.String(), Warnings: a.warnings, Servers: a.servers,
 	}
 	for _, i := range a.interfaces {
 		out.Interfaces = append(out.Interfaces, i.Name)
@@ -116,6 +119,14 @@ func (a *application) look() (err error) {
 	if a.interfaces, a.warnings, err = resolveInterfaces(a.set.Interfaces); err != nil {
 		return err
 	}
+	if a.servers, err = trustedServers(&a.set.DNS); err != nil {
+		return err
+	}
+	only, warnings, err := findDNSOnly(a.servers, a.interfaces)
+	if err != nil {
+		return err
+	}
+	a.dnsOnly, a.warnings = only, append(a.warnings, warnings...)
 	a.before = &view{}
 	exists, err := g.exists()
 	if err != nil || !exists {
@@ -220,6 +231,9 @@ func (a *application) prepare() (err error) {
 	if err := step("state"); err != nil {
 		return err
 	}
+	if err := g.needNameState(a.state, a.set); err != nil {
+		return err
+	}
 	return g.resizeFlows(a.state, a.set)
 }
 
@@ -241,6 +255,13 @@ func (a *application) toSwitch() error {
 	a.warnings = append(a.warnings, warnings...)
 	if err != nil {
 		return err
+	}
+	if len(a.dnsOnly) > 0 {
+		warnings, err = g.attach(a.hook, a.options.Place, a.dnsOnly)
+		a.warnings = append(a.warnings, warnings...)
+		if err != nil {
+			return err
+		}
 	}
 	a.stage("switching")
 	if err := a.seed(); err != nil {
@@ -267,12 +288,13 @@ func (a *application) plan() (*plan, error) {
 	}
 	return &plan{
 		set: a.set, interfaces: a.interfaces, secret: secret, state: a.state,
-		previous: a.before.current, confirm: a.options.Confirm,
+		servers: a.servers, previous: a.before.current, confirm: a.options.Confirm,
 		meta: &meta{
 			Gate: a.gate.name, Generation: number, Policy: a.set.Name,
 			Path: a.options.Source.Path, SHA256: hex.EncodeToString(a.options.Source.SHA256[:]),
 			Applied: time.Now().Round(0), Audit: a.set.Audit, Netns: netns, Hook: a.hook.String(),
-			Patterns: a.set.Interfaces, Interfaces: a.interfaces, Chains: metaChains(a.set),
+			Place: a.options.Place, Patterns: a.set.Interfaces, Interfaces: a.interfaces, DNSOnly: a.dnsOnly,
+			HostServers: a.set.DNS.InUse && a.set.DNS.Servers == nil, Chains: metaChains(a.set),
 		},
 	}, nil
 }

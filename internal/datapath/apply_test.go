@@ -48,7 +48,7 @@ func TestPinsAreWhatTheDocumentationSays(t *testing.T) {
 	w := newWorld(t, HookTCX)
 	w.apply(onlyPorts(1000))
 	want := []string{"egate", "egate/g", "egate/g/active", "egate/g/dispatch_egress", "egate/g/dispatch_ingress",
-		"egate/g/gen-1", "egate/g/gen-1/event_times", "egate/g/gen-1/iface_counters", "egate/g/gen-1/ifaces",
+		"egate/g/gen-1", "egate/g/gen-1/adopted", "egate/g/gen-1/event_times", "egate/g/gen-1/iface_counters", "egate/g/gen-1/ifaces",
 		"egate/g/gen-1/meta", "egate/g/gen-1/program", "egate/g/gen-1/rule_counters",
 		"egate/g/links", "egate/g/links/2-egress", "egate/g/links/2-ingress",
 		"egate/g/state", "egate/g/state/abi", "egate/g/state/answer_time", "egate/g/state/events", "egate/g/state/flows",

@@ -129,6 +129,21 @@ func ingressQdisc(ifindex int) (string, error) {
 	return "", nil
 }
 
+// ingressQdiscs gives the kinds of the qdiscs at the place of clsact, by ifindex.
+func ingressQdiscs() (map[int]string, error) {
+	qdiscs, err := netlink.QdiscList(nil)
+	if err != nil {
+		return nil, fmt.Errorf("list qdiscs: %w", err)
+	}
+	kinds := map[int]string{}
+	for _, q := range qdiscs {
+		if q.Attrs().Parent == netlink.HANDLE_CLSACT {
+			kinds[q.Attrs().LinkIndex] = q.Type()
+		}
+	}
+	return kinds, nil
+}
+
 // linkByIndex is what package netlink wants to see of an interface.
 func linkByIndex(ifindex int) netlink.Link {
 	attrs := netlink.NewLinkAttrs()
@@ -140,8 +155,17 @@ func linkByIndex(ifindex int) netlink.Link {
 // meet them. Where there is no clsact qdisc there are none.
 func listFilters(ifindex int, dir verdict.Direction) ([]netlink.Filter, error) {
 	kind, err := ingressQdisc(ifindex)
-	if err != nil || kind != "clsact" && (kind != "ingress" || dir == verdict.Egress) {
+	if err != nil {
 		return nil, err
+	}
+	return filtersUnder(kind, ifindex, dir)
+}
+
+// filtersUnder lists as listFilters does, where the kind of the qdisc at the
+// place of clsact is known.
+func filtersUnder(kind string, ifindex int, dir verdict.Direction) ([]netlink.Filter, error) {
+	if kind != "clsact" && (kind != "ingress" || dir == verdict.Egress) {
+		return nil, nil
 	}
 	filters, err := netlink.FilterList(linkByIndex(ifindex), clsactParents[dir])
 	if err != nil {
@@ -306,6 +330,27 @@ func (h *host) dropQdiscs(present map[int]bool) error {
 				continue
 			}
 		}
+		if err := owned.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget clsact qdisc: %w", err)
+		}
+	}
+	return nil
+}
+
+// forgetQdiscs forgets those of interfaces that are gone, and their qdiscs with
+// them.
+func (h *host) forgetQdiscs(gone []owner) error {
+	cookie, err := netnsCookie()
+	if err != nil {
+		return err
+	}
+	owned, err := h.qdiscs()
+	if err != nil {
+		return err
+	}
+	defer owned.Close()
+	for _, o := range gone {
+		key := qdiscKey{NetnsCookie: cookie, Ifindex: uint32(o.Index)}
 		if err := owned.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("forget clsact qdisc: %w", err)
 		}

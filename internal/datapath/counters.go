@@ -3,6 +3,8 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -35,10 +37,12 @@ type sumKey struct {
 	Name      [policy.MaxNameLength + 1]byte
 }
 
-// sum is the value of map `sums`.
+// sum is the value of map `sums`. An interface that was adopted, is gone and
+// comes back under its old name and index is added twice for one generation: its
+// adoptions are parts with numbers of their own.
 type sum struct {
-	Folded  uint32 // the generation that was added last
-	Pad     uint32
+	Folded  uint32    // the generation that was added last
+	Part    uint32    // and which part of it; 0 but for adopted interfaces
 	Packets [4]uint64 // by verdict.Action
 	Bytes   [4]uint64
 }
@@ -74,18 +78,34 @@ func (s *sum) add(packets, bytes []uint64) {
 	}
 }
 
+// has tells whether a part of a generation was added last.
+func (s *sum) has(generation, part uint32) bool { return s.Folded == generation && s.Part == part }
+
 func (s *sum) isZero() bool { return s.Packets == [4]uint64{} && s.Bytes == [4]uint64{} }
 
 // counted is what one generation counted.
 type counted struct {
 	generation uint32
+	meta       *meta
+	owners     []owner
 	rules      [2][]sum // by position; the default stands last
-	interfaces [2][]sum // by direction, in the order of meta
+	interfaces [2][]sum // as owners
 }
 
-// counters reads what a generation has counted so far.
+// newCounted is counters that are all zero.
+func newCounted(gen *generation) *counted {
+	c := &counted{generation: gen.number, meta: gen.meta, owners: slices.Clone(gen.owners)}
+	for _, d := range verdict.Directions {
+		c.rules[d] = make([]sum, len(gen.meta.Chains[d].Rules)+1)
+		c.interfaces[d] = make([]sum, len(c.owners))
+	}
+	return c
+}
+
+// counters reads what a generation has counted so far. It gives errMoved if
+// interfaces were adopted or let go meanwhile.
 func (gen *generation) counters() (*counted, error) {
-	out := &counted{generation: gen.number}
+	out := newCounted(gen)
 	rules, err := gen.openMap("rule_counters")
 	if err != nil {
 		return nil, err
@@ -101,7 +121,6 @@ func (gen *generation) counters() (*counted, error) {
 	var perRule []abiEgateRuleCounter
 	var perIface []abiEgateIfaceCounter
 	for _, d := range verdict.Directions {
-		out.rules[d] = make([]sum, len(gen.meta.Chains[d].Rules)+1)
 		for i := range out.rules[d] {
 			if err := rules.Lookup(position, &perRule); err != nil {
 				return nil, fmt.Errorf("read rule counters: %w", err)
@@ -111,9 +130,8 @@ func (gen *generation) counters() (*counted, error) {
 			}
 			position++
 		}
-		out.interfaces[d] = make([]sum, len(gen.meta.Interfaces))
-		for i := range out.interfaces[d] {
-			if err := ifaces.Lookup(uint32(2*i+int(d)), &perIface); err != nil {
+		for i, o := range out.owners {
+			if err := ifaces.Lookup(uint32(2*o.position+int(d)), &perIface); err != nil {
 				return nil, fmt.Errorf("read interface counters: %w", err)
 			}
 			for cpu := range perIface {
@@ -121,13 +139,16 @@ func (gen *generation) counters() (*counted, error) {
 			}
 		}
 	}
+	if now, err := readAdopted(gen.dir); err != nil || !maps.Equal(now, gen.records) {
+		return nil, errors.Join(err, errMoved)
+	}
 	return out, nil
 }
 
-// each calls f for every counter that outlives its generation.
-func (c *counted) each(m *meta, f func(sumKey, *sum) error) error {
+// each calls f for every counter that outlives its generation, with its part.
+func (c *counted) each(f func(sumKey, uint32, *sum) error) error {
 	for _, d := range verdict.Directions {
-		rules := m.Chains[d].Rules
+		rules := c.meta.Chains[d].Rules
 		for i := range c.rules[d] {
 			key := defaultKey(d)
 			if i < len(rules) {
@@ -136,12 +157,12 @@ func (c *counted) each(m *meta, f func(sumKey, *sum) error) error {
 				}
 				key = ruleKey(d, rules[i].Name)
 			}
-			if err := f(key, &c.rules[d][i]); err != nil {
+			if err := f(key, 0, &c.rules[d][i]); err != nil {
 				return err
 			}
 		}
-		for i := range c.interfaces[d] {
-			if err := f(interfaceKey(d, m.Interfaces[i]), &c.interfaces[d][i]); err != nil {
+		for i, o := range c.owners {
+			if err := f(interfaceKey(d, o.guarded), o.part, &c.interfaces[d][i]); err != nil {
 				return err
 			}
 		}
@@ -157,44 +178,57 @@ func (gen *generation) fold(sums *ebpf.Map, keep []*generation) error {
 	if err != nil {
 		return err
 	}
-	return c.each(gen.meta, func(key sumKey, delta *sum) error {
-		if delta.isZero() {
-			return nil
-		}
-		var total sum
-		if err := sums.Lookup(&key, &total); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("read sums: %w", err)
-		}
-		if total.Folded == gen.number {
-			return nil
-		}
-		total.Folded = gen.number
-		total.add(delta.Packets[:], delta.Bytes[:])
-		err := sums.Put(&key, &total)
-		if errors.Is(err, unix.E2BIG) {
-			if err := prune(sums, append(keep, gen)); err != nil {
-				return err
-			}
-			err = sums.Put(&key, &total)
-		}
-		if err != nil {
-			return fmt.Errorf("write sums: %w", err)
-		}
-		return nil
+	return c.each(func(key sumKey, part uint32, delta *sum) error {
+		return c.foldOne(sums, key, part, delta, append(slices.Clone(keep), gen))
 	})
+}
+
+// foldInterface adds what was counted of one owner to the sums.
+func (c *counted) foldInterface(o owner, sums *ebpf.Map, keep []*generation) error {
+	i := slices.Index(c.owners, o)
+	if i < 0 {
+		return nil
+	}
+	for _, d := range verdict.Directions {
+		if err := c.foldOne(sums, interfaceKey(d, o.guarded), o.part, &c.interfaces[d][i], keep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *counted) foldOne(sums *ebpf.Map, key sumKey, part uint32, delta *sum, keep []*generation) error {
+	if delta.isZero() {
+		return nil
+	}
+	var total sum
+	if err := sums.Lookup(&key, &total); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("read sums: %w", err)
+	}
+	if total.has(c.generation, part) {
+		return nil
+	}
+	total.Folded, total.Part = c.generation, part
+	total.add(delta.Packets[:], delta.Bytes[:])
+	err := sums.Put(&key, &total)
+	if errors.Is(err, unix.E2BIG) {
+		if err := prune(sums, keep); err != nil {
+			return err
+		}
+		err = sums.Put(&key, &total)
+	}
+	if err != nil {
+		return fmt.Errorf("write sums: %w", err)
+	}
+	return nil
 }
 
 // prune drops the sums of names that none of the generations has.
 func prune(sums *ebpf.Map, keep []*generation) error {
 	known := map[sumKey]bool{}
 	for _, gen := range keep {
-		c := &counted{}
-		for _, d := range verdict.Directions {
-			c.rules[d] = make([]sum, len(gen.meta.Chains[d].Rules)+1)
-			c.interfaces[d] = make([]sum, len(gen.meta.Interfaces))
-		}
-		note := func(key sumKey, _ *sum) error { known[key] = true; return nil }
-		if err := c.each(gen.meta, note); err != nil {
+		note := func(key sumKey, _ uint32, _ *sum) error { known[key] = true; return nil }
+		if err := newCounted(gen).each(note); err != nil {
 			return err
 		}
 	}

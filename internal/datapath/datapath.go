@@ -12,7 +12,8 @@
 //	    dispatch_egress  what is attached to interfaces, and tail-calls that slot
 //	    dispatch_ingress
 //	    links/           TCX links, IFINDEX-egress and IFINDEX-ingress
-//	    state/           maps that outlive policies; NAME-new beside one that is being replaced
+//	    state/           maps that outlive policies; NAME-new is one that is being replaced, or was
+//	                     made for a policy that is not in force for good yet
 //	    gen-N/           a policy: program, maps, meta; guard and pending while a confirmation is pending
 //	    new-N/, old-N/   one that is being built, or taken away
 //
@@ -29,6 +30,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +47,7 @@ var (
 	ErrABI         = errors.New("state of another egate version")
 	ErrNoInterface = errors.New("no such interface")
 	ErrInterface   = errors.New("interface cannot be guarded")
+	ErrNoServer    = errors.New("no DNS server")
 	ErrNetns       = errors.New("wrong network namespace")
 	ErrPending     = errors.New("confirmation pending")
 	ErrNotPending  = errors.New("no confirmation pending")
@@ -108,6 +111,7 @@ type Applied struct {
 	Hook       string    // "tcx" or "clsact"
 	Deadline   time.Time // of the confirmation; zero without one
 	Warnings   []string
+	Servers    []netip.Addr // whose answers open names, sorted; nil where names are not in use
 }
 
 // CheckGateName tells whether a gate can have this name: 1 to 32 letters,

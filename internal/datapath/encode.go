@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"egate/internal/domain"
 	"egate/internal/policy"
 	"egate/internal/tables"
 	"egate/internal/verdict"
@@ -18,6 +19,9 @@ type content struct {
 	rules   []abiEgateRule
 
 	selectors []uint16 // pages before they are packed
+
+	domainHashes []uint64 // keys of domains
+	domains      []abiEgateDomain
 
 	cachePages uint32 // of both directions
 }
@@ -37,8 +41,9 @@ func (p *pieces[T]) add(part []T) int {
 	return at
 }
 
-// encode lays the tables out. It is a pure function.
-func encode(set *tables.Set, generation uint32, secret uint64) *content {
+// encode lays the tables out; key is that of the gate's names. It is a pure
+// function.
+func encode(set *tables.Set, generation uint32, secret uint64, key domain.Key) *content {
 	c := &content{}
 	c.config.AnswerSecret = secret
 	c.config.Generation = generation
@@ -64,6 +69,12 @@ func encode(set *tables.Set, generation uint32, secret uint64) *content {
 	for i := range c.pages {
 		c.pages[i].V = [4]uint16(c.selectors[4*i:])
 	}
+	if set.DNS.InUse {
+		c.config.Names = encodeNames(set, key)
+		if refusesNames(set) {
+			c.config.Chain[verdict.Egress].Rejects = 1
+		}
+	}
 	return c
 }
 
@@ -81,9 +92,10 @@ func bit(b bool) uint8 {
 func (c *content) addRules(chain *tables.Chain, out *abiEgateChain) {
 	out.Rules = uint32(len(c.rules))
 	out.RuleCount = uint32(len(chain.Rules))
-	add := func(action verdict.Action, events policy.EventRate) {
+	add := func(action verdict.Action, flags uint8, events policy.EventRate) {
 		c.rules = append(c.rules, abiEgateRule{
 			Action:          uint8(action),
+			Flags:           flags,
 			EventBurst:      events.Burst,
 			EventIntervalNs: uint64(events.Interval.Nanoseconds()),
 		})
@@ -92,9 +104,10 @@ func (c *content) addRules(chain *tables.Chain, out *abiEgateChain) {
 		}
 	}
 	for i := range chain.Rules {
-		add(chain.Rules[i].Action, chain.Rules[i].Events)
+		r := &chain.Rules[i]
+		add(r.Action, ruleFlags(r), r.Events)
 	}
-	add(chain.Default, chain.Events)
+	add(chain.Default, 0, chain.Events)
 }
 
 // addDimensions appends the tables of the dimensions in use and the vectors.
@@ -110,9 +123,10 @@ func (c *content) addDimensions(chain *tables.Chain, out *abiEgateChain) {
 		out.Vectors[d] = uint32(len(c.vectors))
 		out.Strides[d] = uint32(v.Stride)
 		c.vectors = append(c.vectors, v.Words...)
-		if d <= tables.Source {
+		switch d {
+		case tables.Destination, tables.Source:
 			out.Addr[d] = c.addAddresses(&chain.Addresses[d])
-		} else {
+		case tables.Service, tables.SourcePort:
 			out.Sel[d-tables.Service] = c.addSelectors(&chain.Selectors[d-tables.Service])
 		}
 	}

@@ -22,19 +22,23 @@ import (
 // meta is what people want to know of a policy that the kernel does not: kept
 // as JSON in an array map of one value, so that it comes and goes with it.
 type meta struct {
-	Gate       string        `json:"gate"`
-	Generation uint32        `json:"generation"`
-	Policy     string        `json:"policy"`
-	Path       string        `json:"path"`
-	SHA256     string        `json:"sha256"`
-	Applied    time.Time     `json:"applied"`
-	Audit      bool          `json:"audit"`
-	Netns      netnsID       `json:"netns"`
-	Hook       string        `json:"hook"`
-	Patterns   []string      `json:"patterns"`
-	Interfaces []guarded     `json:"interfaces"` // in the order of their numbers in iface_counters
-	Chains     [2]metaChain  `json:"chains"`     // by verdict.Direction
-	Confirm    time.Duration `json:"confirm_ns,omitempty"`
+	Gate        string        `json:"gate"`
+	Generation  uint32        `json:"generation"`
+	Policy      string        `json:"policy"`
+	Path        string        `json:"path"`
+	SHA256      string        `json:"sha256"`
+	Applied     time.Time     `json:"applied"`
+	Audit       bool          `json:"audit"`
+	Netns       netnsID       `json:"netns"`
+	Hook        string        `json:"hook"`
+	Place       Place         `json:"place"`
+	Patterns    []string      `json:"patterns"`
+	Interfaces  []guarded     `json:"interfaces"`             // in the order of their numbers in iface_counters
+	HostServers bool          `json:"host_servers,omitempty"` // the servers whose answers count are those that the host uses
+	DNSOnly     []guarded     `json:"dns_only,omitempty"`     // interfaces on which DNS is read, and nothing judged
+	Chains      [2]metaChain  `json:"chains"`                 // by verdict.Direction
+	Names       *metaNames    `json:"names,omitempty"`        // nil where the policy does not read DNS answers
+	Confirm     time.Duration `json:"confirm_ns,omitempty"`
 
 	DeadlineBoot time.Duration `json:"deadline_boot_ns,omitempty"` // CLOCK_BOOTTIME; only with a guard
 	Guarded      time.Time     `json:"guarded,omitzero"`           // when the guard got its deadline
@@ -71,6 +75,19 @@ func metaChains(set *tables.Set) (chains [2]metaChain) {
 		}
 	}
 	return chains
+}
+
+// metaNames says where the rules that list a name stand in map `vectors`.
+type metaNames struct {
+	Used   bool   `json:"used"`   // a rule lists names
+	First  uint32 `json:"first"`  // position of class 0's row
+	Stride uint32 `json:"stride"` // words of a row
+	Words  uint32 `json:"words"`  // of a vector
+}
+
+func metaNamesOf(egress *abiEgateChain) *metaNames {
+	const d = tables.Name
+	return &metaNames{Used: egress.Used[d] != 0, First: egress.Vectors[d], Stride: egress.Strides[d], Words: egress.Words}
 }
 
 // newMetaMap keeps m in a map. The caller closes it.
@@ -116,6 +133,9 @@ type generation struct {
 	guard   ebpf.ProgramID // 0 without one
 
 	handle *ebpf.Program // of program
+
+	records map[uint32]adoption // map `adopted`
+	owners  []owner             // by position in iface_counters; what meta and records say together
 }
 
 // generations lists the complete ones, oldest first. The caller closes them.
@@ -161,6 +181,10 @@ func openGeneration(dir string, number uint32) (*generation, error) {
 	if gen.meta, err = readMeta(filepath.Join(dir, metaPin)); err != nil {
 		return nil, err
 	}
+	if gen.records, err = readAdopted(dir); err != nil {
+		return nil, err
+	}
+	gen.owners = ownersOf(gen.meta, gen.records)
 	if gen.handle, err = ebpf.LoadPinnedProgram(filepath.Join(dir, programPin), nil); err != nil {
 		return nil, fmt.Errorf("open program: %w", err)
 	}
@@ -227,6 +251,15 @@ func (gen *generation) openMap(name string) (*ebpf.Map, error) {
 }
 
 func (gen *generation) close() { gen.handle.Close() }
+
+// attached lists the interfaces that the generation's dispatchers are to be on.
+func (gen *generation) attached() []guarded {
+	all := gen.dnsOnly()
+	for _, o := range gen.owners {
+		all = append(all, o.guarded)
+	}
+	return all
+}
 
 // openGuard opens the guard. The caller closes it.
 func (gen *generation) openGuard() (*ebpf.Program, error) {

@@ -15,7 +15,7 @@ import (
 
 // Bounds of the map `ifaces`, which is indexed by ifindex.
 const (
-	minIfaceEntries = 1024 // interfaces come and go without making the map larger each time
+	minIfaceEntries = 16384 // 128 KiB, for interfaces to come
 	maxIfindex      = 1<<20 - 1
 )
 
@@ -178,10 +178,11 @@ func guardedOf(a *netlink.LinkAttrs) (guarded, error) {
 	return guarded{Name: a.Name, Index: a.Index, Link: uint8(layer)}, nil
 }
 
-// ifaceEntries is the size of the map `ifaces` for these interfaces.
+// ifaceEntries is the size of the map `ifaces` for these interfaces and for as
+// many more indexes to come: the kernel counts them up.
 func ifaceEntries(found []guarded) uint32 {
 	largest := found[len(found)-1].Index // sorted
-	return max(minIfaceEntries, uint32(1)<<bits.Len32(uint32(largest)))
+	return min(max(minIfaceEntries, uint32(2)<<bits.Len32(uint32(largest))), maxIfindex+1)
 }
 
 func linkNames(links []netlink.Link) string {

@@ -78,7 +78,7 @@ func TestLinkLayers(t *testing.T) {
 }
 
 func TestIfaceEntries(t *testing.T) {
-	for index, want := range map[int]uint32{1: 1024, 1023: 1024, 1024: 2048, 5000: 8192, maxIfindex: 1 << 20} {
+	for index, want := range map[int]uint32{1: 16384, 8191: 16384, 8192: 32768, 50000: 131072, maxIfindex: 1 << 20} {
 		if got := ifaceEntries([]guarded{{Index: 1}, {Index: index}}); got != want {
 			t.Errorf("entries for ifindex %d: %d, want %d", index, got, want)
 		}

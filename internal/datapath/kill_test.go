@@ -57,6 +57,7 @@ func writeUntilKilled(job string) error {
 			{trackingPolicy(1000) + "flows: {max: 1024}\n", 0},
 			{trackingPolicy(2000) + "flows: {max: 2048}\n", 0},
 			{trackingPolicy(1000), time.Hour},
+			{trackingPolicy(2000) + "dns: {servers: [127.0.0.1]}\n", 0},
 			{onlyPorts(2000), 0},
 		} {
 			o.Confirm = job.confirm

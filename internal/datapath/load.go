@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"egate/internal/tables"
+	"egate/internal/verdict"
 )
 
 // fillBatch is how many elements are written with one call.
@@ -23,6 +25,7 @@ type plan struct {
 	meta       *meta
 	secret     uint64
 	state      state
+	servers    []netip.Addr  // whose answers open names; nil where the policy does not read any
 	previous   *generation   // what the guard goes back to; nil if nothing is in force
 	confirm    time.Duration // 0: no guard
 }
@@ -31,6 +34,7 @@ type plan struct {
 type loaded struct {
 	policyPrograms
 	policyMaps
+	config abiEgatePolicyConfig
 }
 
 // build loads a generation aside and pins it, complete or not at all. What a
@@ -50,6 +54,9 @@ func (g *gate) build(p *plan) (*generation, error) {
 	}
 	defer objects.policyMaps.Close()
 	defer objects.policyPrograms.Close()
+	if p.set.DNS.InUse {
+		p.meta.Names = metaNamesOf(&objects.config.Chain[verdict.Egress])
+	}
 	if p.confirm > 0 {
 		if err := g.buildGuard(p, objects.EgatePolicy, aside); err != nil {
 			return nil, err
@@ -58,7 +65,10 @@ func (g *gate) build(p *plan) (*generation, error) {
 	if err := step("pin"); err != nil {
 		return nil, err
 	}
-	if err := pinGeneration(objects, aside); err != nil {
+	if err := pinGeneration(objects, aside, p.set.DNS.InUse); err != nil {
+		return nil, err
+	}
+	if err := newAdoptedMap(p.meta, aside); err != nil {
 		return nil, err
 	}
 	about, err := newMetaMap(p.meta)
@@ -82,7 +92,16 @@ func (g *gate) build(p *plan) (*generation, error) {
 // load creates the generation's maps with exactly the sizes it needs, fills
 // them, and loads the program on them and on the maps of the state.
 func (p *plan) load() (*loaded, error) {
-	c := encode(p.set, p.meta.Generation, p.secret)
+	key, err := p.state.nameKey()
+	if err != nil {
+		return nil, err
+	}
+	c := encode(p.set, p.meta.Generation, p.secret, key)
+	names := &p.set.Chains[verdict.Egress].Names
+	c.domainHashes, c.domains, err = encodeDomains(names, key)
+	if err != nil {
+		return nil, err
+	}
 	spec, err := loadPolicy()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded program: %w", err)
@@ -92,19 +111,33 @@ func (p *plan) load() (*loaded, error) {
 	}
 	sizes := map[string]int{
 		"lines": c.lines.count, "cache": int(c.cachePages), "protos": len(c.protos),
-		"pages": len(c.pages), "vectors": len(c.vectors),
+		"pages": len(c.pages), vectorsMap: len(c.vectors),
 		"rules": len(c.rules), "rule_counters": len(c.rules), "event_times": len(c.rules),
-		"ifaces": int(ifaceEntries(p.interfaces)), "iface_counters": 2 * len(p.interfaces),
+		"ifaces": int(ifaceEntries(p.interfaces)), "iface_counters": 2 * counterPositions(p.meta.Patterns, len(p.interfaces)),
+		domainsMap: len(c.domains), nameEpochsMap: 1,
+	}
+	if p.set.DNS.InUse {
+		sizes[nameEpochsMap] = int(abiEgateLimitEGATE_LIMIT_NAME_EPOCHS)
 	}
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = uint32(max(1, n))
 	}
 	replacements := map[string]*ebpf.Map{}
-	for _, name := range programStateMaps {
-		replacements[name] = p.state[name]
-		spec.Maps[name].MaxEntries = p.state[name].MaxEntries()
+	replace := func(names []string) {
+		for _, name := range names {
+			replacements[name] = p.state[name]
+			spec.Maps[name].MaxEntries = p.state[name].MaxEntries()
+		}
 	}
-	var objects loaded
+	replace(programStateMaps)
+	if p.set.DNS.InUse {
+		replace(programNameMaps)
+	} else {
+		// Nothing reads or writes them; a ring has a page at least.
+		spec.Maps[unreadMap].MaxEntries = uint32(os.Getpagesize())
+		spec.Maps[resolversMap].MaxEntries = 1
+	}
+	objects := loaded{config: c.config}
 	if err := spec.LoadAndAssign(&objects, &ebpf.CollectionOptions{MapReplacements: replacements}); err != nil {
 		return nil, explain(fmt.Errorf("load program: %w", err))
 	}
@@ -116,7 +149,8 @@ func (p *plan) load() (*loaded, error) {
 	return &objects, nil
 }
 
-// fill writes the tables into the maps, and closes those for further writing.
+// fill writes the tables into the maps, and closes those for further writing
+// that nobody changes: interfaces come later too.
 func (p *plan) fill(c *content, o *loaded) error {
 	if err := step("fill"); err != nil {
 		return err
@@ -124,6 +158,11 @@ func (p *plan) fill(c *content, o *loaded) error {
 	for i, g := range p.interfaces {
 		entry := abiEgateIface{Slot: uint16(i + 1), Link: g.Link}
 		if err := o.Ifaces.Put(uint32(g.Index), &entry); err != nil {
+			return fmt.Errorf("write interfaces: %w", err)
+		}
+	}
+	for _, g := range p.meta.DNSOnly {
+		if err := o.Ifaces.Put(uint32(g.Index), &abiEgateIface{Link: g.Link, DnsOnly: 1}); err != nil {
 			return fmt.Errorf("write interfaces: %w", err)
 		}
 	}
@@ -140,10 +179,16 @@ func (p *plan) fill(c *content, o *loaded) error {
 	if err == nil {
 		err = fillArray(o.Rules, c.rules)
 	}
+	if err == nil {
+		err = fillHash(o.Domains, c.domainHashes, c.domains)
+	}
+	if err == nil && p.set.DNS.InUse {
+		err = fillResolvers(o.Resolvers, resolverFlags(&p.set.DNS, p.servers))
+	}
 	if err != nil {
 		return err
 	}
-	for _, m := range []*ebpf.Map{o.Ifaces, o.Lines, o.Protos, o.Pages, o.Vectors, o.Rules} {
+	for _, m := range []*ebpf.Map{o.Lines, o.Protos, o.Pages, o.Vectors, o.Rules, o.Domains} {
 		if err := m.Freeze(); err != nil {
 			return fmt.Errorf("freeze %v: %w", m, err)
 		}
@@ -199,14 +244,31 @@ func fillArray[T any](m *ebpf.Map, values []T) error {
 	return nil
 }
 
-// pinGeneration pins the program and the maps that are its own.
-func pinGeneration(o *loaded, dir string) error {
+// fillHash writes pairs to a hash, many a call.
+func fillHash[K, V any](m *ebpf.Map, keys []K, values []V) error {
+	for first := 0; first < len(keys); first += fillBatch {
+		end := min(first+fillBatch, len(keys))
+		if _, err := m.BatchUpdate(keys[first:end], values[first:end], nil); err != nil {
+			return fmt.Errorf("write %v: %w", m, err)
+		}
+	}
+	return nil
+}
+
+// pinGeneration pins the program and those of its own maps that are read or
+// written later; with names also what tells the rules that list a name.
+func pinGeneration(o *loaded, dir string, names bool) error {
 	if err := o.EgatePolicy.Pin(filepath.Join(dir, programPin)); err != nil {
 		return explain(fmt.Errorf("pin program: %w", err))
 	}
-	for name, m := range map[string]*ebpf.Map{
+	maps := map[string]*ebpf.Map{
 		"ifaces": o.Ifaces, "rule_counters": o.RuleCounters, "iface_counters": o.IfaceCounters, "event_times": o.EventTimes,
-	} {
+	}
+	if names {
+		maps[resolversMap], maps[nameEpochsMap] = o.Resolvers, o.NameEpochs
+		maps[domainsMap], maps[vectorsMap] = o.Domains, o.Vectors
+	}
+	for name, m := range maps {
 		if err := m.Pin(filepath.Join(dir, name)); err != nil {
 			return explain(fmt.Errorf("pin %s: %w", name, err))
 		}

@@ -18,19 +18,33 @@ import (
 const (
 	policyMapAnswerRoom    = "answer_room"
 	policyMapAnswerTime    = "answer_time"
+	policyMapBindings      = "bindings"
 	policyMapCache         = "cache"
+	policyMapDomains       = "domains"
 	policyMapEventTimes    = "event_times"
 	policyMapEvents        = "events"
 	policyMapFlows         = "flows"
 	policyMapFragments     = "fragments"
 	policyMapIfaceCounters = "iface_counters"
 	policyMapIfaces        = "ifaces"
+	policyMapLearned       = "learned"
 	policyMapLines         = "lines"
+	policyMapNameEpochs    = "name_epochs"
+	policyMapNameScratch   = "name_scratch"
+	policyMapNameTotals    = "name_totals"
+	policyMapNames         = "names"
 	policyMapPages         = "pages"
 	policyMapProtos        = "protos"
+	policyMapQuestionTime  = "question_time"
+	policyMapQuestions     = "questions"
+	policyMapResolvers     = "resolvers"
+	policyMapRoom          = "room"
 	policyMapRuleCounters  = "rule_counters"
 	policyMapRules         = "rules"
+	policyMapStreamRooms   = "stream_rooms"
+	policyMapStreams       = "streams"
 	policyMapTotals        = "totals"
+	policyMapUnread        = "unread"
 	policyMapVectors       = "vectors"
 	policyMapWork          = "work"
 	policyProgEgatePolicy  = "egate_policy"
@@ -88,19 +102,33 @@ type policyProgramSpecs struct {
 type policyMapSpecs struct {
 	AnswerRoom    *ebpf.MapSpec `ebpf:"answer_room"`
 	AnswerTime    *ebpf.MapSpec `ebpf:"answer_time"`
+	Bindings      *ebpf.MapSpec `ebpf:"bindings"`
 	Cache         *ebpf.MapSpec `ebpf:"cache"`
+	Domains       *ebpf.MapSpec `ebpf:"domains"`
 	EventTimes    *ebpf.MapSpec `ebpf:"event_times"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	IfaceCounters *ebpf.MapSpec `ebpf:"iface_counters"`
 	Ifaces        *ebpf.MapSpec `ebpf:"ifaces"`
+	Learned       *ebpf.MapSpec `ebpf:"learned"`
 	Lines         *ebpf.MapSpec `ebpf:"lines"`
+	NameEpochs    *ebpf.MapSpec `ebpf:"name_epochs"`
+	NameScratch   *ebpf.MapSpec `ebpf:"name_scratch"`
+	NameTotals    *ebpf.MapSpec `ebpf:"name_totals"`
+	Names         *ebpf.MapSpec `ebpf:"names"`
 	Pages         *ebpf.MapSpec `ebpf:"pages"`
 	Protos        *ebpf.MapSpec `ebpf:"protos"`
+	QuestionTime  *ebpf.MapSpec `ebpf:"question_time"`
+	Questions     *ebpf.MapSpec `ebpf:"questions"`
+	Resolvers     *ebpf.MapSpec `ebpf:"resolvers"`
+	Room          *ebpf.MapSpec `ebpf:"room"`
 	RuleCounters  *ebpf.MapSpec `ebpf:"rule_counters"`
 	Rules         *ebpf.MapSpec `ebpf:"rules"`
+	StreamRooms   *ebpf.MapSpec `ebpf:"stream_rooms"`
+	Streams       *ebpf.MapSpec `ebpf:"streams"`
 	Totals        *ebpf.MapSpec `ebpf:"totals"`
+	Unread        *ebpf.MapSpec `ebpf:"unread"`
 	Vectors       *ebpf.MapSpec `ebpf:"vectors"`
 	Work          *ebpf.MapSpec `ebpf:"work"`
 }
@@ -134,19 +162,33 @@ func (o *policyObjects) Close() error {
 type policyMaps struct {
 	AnswerRoom    *ebpf.Map `ebpf:"answer_room"`
 	AnswerTime    *ebpf.Map `ebpf:"answer_time"`
+	Bindings      *ebpf.Map `ebpf:"bindings"`
 	Cache         *ebpf.Map `ebpf:"cache"`
+	Domains       *ebpf.Map `ebpf:"domains"`
 	EventTimes    *ebpf.Map `ebpf:"event_times"`
 	Events        *ebpf.Map `ebpf:"events"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	IfaceCounters *ebpf.Map `ebpf:"iface_counters"`
 	Ifaces        *ebpf.Map `ebpf:"ifaces"`
+	Learned       *ebpf.Map `ebpf:"learned"`
 	Lines         *ebpf.Map `ebpf:"lines"`
+	NameEpochs    *ebpf.Map `ebpf:"name_epochs"`
+	NameScratch   *ebpf.Map `ebpf:"name_scratch"`
+	NameTotals    *ebpf.Map `ebpf:"name_totals"`
+	Names         *ebpf.Map `ebpf:"names"`
 	Pages         *ebpf.Map `ebpf:"pages"`
 	Protos        *ebpf.Map `ebpf:"protos"`
+	QuestionTime  *ebpf.Map `ebpf:"question_time"`
+	Questions     *ebpf.Map `ebpf:"questions"`
+	Resolvers     *ebpf.Map `ebpf:"resolvers"`
+	Room          *ebpf.Map `ebpf:"room"`
 	RuleCounters  *ebpf.Map `ebpf:"rule_counters"`
 	Rules         *ebpf.Map `ebpf:"rules"`
+	StreamRooms   *ebpf.Map `ebpf:"stream_rooms"`
+	Streams       *ebpf.Map `ebpf:"streams"`
 	Totals        *ebpf.Map `ebpf:"totals"`
+	Unread        *ebpf.Map `ebpf:"unread"`
 	Vectors       *ebpf.Map `ebpf:"vectors"`
 	Work          *ebpf.Map `ebpf:"work"`
 }
@@ -155,19 +197,33 @@ func (m *policyMaps) Close() error {
 	return _PolicyClose(
 		m.AnswerRoom,
 		m.AnswerTime,
+		m.Bindings,
 		m.Cache,
+		m.Domains,
 		m.EventTimes,
 		m.Events,
 		m.Flows,
 		m.Fragments,
 		m.IfaceCounters,
 		m.Ifaces,
+		m.Learned,
 		m.Lines,
+		m.NameEpochs,
+		m.NameScratch,
+		m.NameTotals,
+		m.Names,
 		m.Pages,
 		m.Protos,
+		m.QuestionTime,
+		m.Questions,
+		m.Resolvers,
+		m.Room,
 		m.RuleCounters,
 		m.Rules,
+		m.StreamRooms,
+		m.Streams,
 		m.Totals,
+		m.Unread,
 		m.Vectors,
 		m.Work,
 	)

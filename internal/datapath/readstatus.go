@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -25,28 +26,34 @@ const (
 // Errors wrap ErrGateName, ErrNoGate, ErrABI, ErrDamaged, ErrPermission, or
 // ErrBusy if the gate never stood still.
 func ReadStatus(name string) (*Status, error) {
+	return whileStill(name, "status", (*gate).readOnce)
+}
+
+// whileStill reads something of a gate, again and again until no writer has
+// changed the gate meanwhile.
+func whileStill[T any](name, what string, read func(*gate) (T, error)) (out T, err error) {
 	if err := CheckGateName(name); err != nil {
-		return nil, err
+		return out, err
 	}
 	h, err := openHost()
 	if errors.Is(err, errNoBPFFS) {
-		return nil, fmt.Errorf("read status of gate %s: %w", name, ErrNoGate)
+		return out, fmt.Errorf("read %s of gate %s: %w", what, name, ErrNoGate)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read status of gate %s: %w", name, explain(err))
+		return out, fmt.Errorf("read %s of gate %s: %w", what, name, explain(err))
 	}
 	g := h.gate(name)
 	for tries := 0; ; tries++ {
-		s, err := g.readStatus()
+		out, err = readStill(g, read)
 		switch {
 		case err == nil:
-			return s, nil
+			return out, nil
 		case errors.Is(err, errMoved) && tries < readTries:
 			time.Sleep(readPause)
 		case errors.Is(err, errMoved):
-			return nil, fmt.Errorf("read status of gate %s: it changes all the time: %w", name, ErrBusy)
+			return out, fmt.Errorf("read %s of gate %s: it changes all the time: %w", what, name, ErrBusy)
 		default:
-			return nil, fmt.Errorf("read status: %w", explain(err))
+			return out, fmt.Errorf("read %s: %w", what, explain(err))
 		}
 	}
 }
@@ -54,25 +61,25 @@ func ReadStatus(name string) (*Status, error) {
 // errMoved says that the gate was changed while it was read.
 var errMoved = errors.New("the gate was changed meanwhile")
 
-// readStatus reads once. It gives errMoved if a writer changed something.
-func (g *gate) readStatus() (*Status, error) {
+// readStill reads once. It gives errMoved if a writer changed something.
+func readStill[T any](g *gate, read func(*gate) (T, error)) (none T, err error) {
 	exists, err := g.exists()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	if !exists {
-		return nil, g.errNone()
+		return none, g.errNone()
 	}
 	before, err := g.fingerprint()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	s, err := g.readOnce()
+	out, err := read(g)
 	after, again := g.fingerprint()
 	if again != nil || before != after {
-		return nil, errMoved
+		return none, errMoved
 	}
-	return s, err
+	return out, err
 }
 
 // fingerprint changes whenever a writer changes what is in force or pinned.
@@ -99,6 +106,7 @@ func (g *gate) readOnce() (*Status, error) {
 		s.Chains[d].Rules = []RuleStatus{}
 		s.Totals[d].Protocols, s.Totals[d].Reasons = []ProtocolTotals{}, []ReasonTotals{}
 	}
+	s.Names = NamesStatus{Servers: []netip.Addr{}, Messages: []MessageTotals{}, Tables: []TableStatus{}}
 	slot, err := g.slot()
 	if err != nil {
 		return nil, err
@@ -126,6 +134,9 @@ func (g *gate) readOnce() (*Status, error) {
 	}
 	defer state.close()
 	if err := s.readCounters(v, shown, state); err != nil {
+		return nil, err
+	}
+	if err := s.Names.read(g, shown); err != nil {
 		return nil, err
 	}
 	if err := s.readHooks(g, shown); err != nil {
@@ -225,7 +236,7 @@ func (s *Status) readHooks(g *gate, shown *generation) error {
 				return err
 			}
 		}
-		return s.findUnguarded(shown.meta, links)
+		return s.findUnguarded(shown, links)
 	})
 	if err == nil && !ran {
 		s.Problems = append(s.Problems, fmt.Sprintf("network namespace net:[%d] is gone, or belongs to no process that can be seen from here", s.Netns))
@@ -235,12 +246,12 @@ func (s *Status) readHooks(g *gate, shown *generation) error {
 
 // findUnguarded names the interfaces that the policy means and that came, or
 // came to carry a default route, after it was applied.
-func (s *Status) findUnguarded(m *meta, links []netlink.Link) error {
+func (s *Status) findUnguarded(shown *generation, links []netlink.Link) error {
 	guarded := map[int]bool{}
-	for _, i := range m.Interfaces {
-		guarded[i.Index] = true
+	for _, o := range shown.owners {
+		guarded[o.Index] = true
 	}
-	for _, pattern := range m.Patterns {
+	for _, pattern := range shown.meta.Patterns {
 		matches, err := matchLinks(pattern, links)
 		if err != nil {
 			return err
@@ -248,7 +259,7 @@ func (s *Status) findUnguarded(m *meta, links []netlink.Link) error {
 		for _, l := range matches {
 			if a := l.Attrs(); !guarded[a.Index] {
 				guarded[a.Index] = true // once is enough
-				s.Problems = append(s.Problems, fmt.Sprintf("interface %s matches %q and is not guarded: it came after the policy; apply the policy again", a.Name, pattern))
+				s.Problems = append(s.Problems, fmt.Sprintf("interface %s matches %q and is not guarded: it came after the policy; apply the policy again, or let egate daemon run", a.Name, pattern))
 			}
 		}
 	}
@@ -259,7 +270,7 @@ func (s *Status) readInterface(i *InterfaceStatus, names map[int]string, owners 
 	name, ok := names[i.Ifindex]
 	if !ok {
 		i.Gone = true
-		s.Problems = append(s.Problems, fmt.Sprintf("interface %s (ifindex %d) is gone; the next apply forgets it", i.NamedAt, i.Ifindex))
+		s.Problems = append(s.Problems, fmt.Sprintf("interface %s (ifindex %d) is gone; the next apply, or egate daemon, forgets it", i.NamedAt, i.Ifindex))
 		return nil
 	}
 	i.Name = name

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -146,6 +147,24 @@ func (g *gate) twins() ([]string, error) {
 		}
 	}
 	return twins, nil
+}
+
+// removeWithoutTwin removes the maps of the old state that the new one has not,
+// and what else another version kept there.
+func (g *gate) removeWithoutTwin(twins []string) error {
+	entries, err := os.ReadDir(g.path(statePin))
+	if err != nil {
+		return fmt.Errorf("list the state: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), twinSuffix) || slices.Contains(twins, e.Name()) {
+			continue
+		}
+		if err := removePin(g.path(statePin, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeTwins removes them, the one by which they are found last.

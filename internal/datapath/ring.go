@@ -17,8 +17,26 @@ import (
 )
 
 // RingEvent is one decision as the program reported it; see struct egate_event
-// in bpf/include/abi.h.
-type RingEvent = abiEgateEvent
+// and struct egate_named_event in bpf/include/abi.h.
+type RingEvent struct {
+	abiEgateEvent
+	wire [abiEgateLimitEGATE_LIMIT_NAME_BYTES]byte // the name, if NameLength is not 0
+}
+
+// decode reads a record of the ring.
+func (e *RingEvent) decode(record []byte) error {
+	n, err := binary.Decode(record, binary.NativeEndian, &e.abiEgateEvent)
+	if err != nil {
+		return err
+	}
+	if e.NameLength == 0 {
+		return nil
+	}
+	if copy(e.wire[:], record[n:]) < int(e.NameLength) {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
 
 // ringPatience is how long a reader waits before it looks whether its ring is
 // still the gate's.
@@ -30,6 +48,7 @@ type Ring struct {
 	gate   *gate
 	lock   *os.File
 	metas  map[uint32]*meta // by generation; nil: gone before it was asked for
+	names  map[ringInterface]string
 	record ringbuf.Record
 
 	mu     sync.Mutex // guards reader and closed
@@ -61,7 +80,7 @@ func openRing(name string) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{gate: h.gate(name), metas: map[uint32]*meta{}}
+	r := &Ring{gate: h.gate(name), metas: map[uint32]*meta{}, names: map[ringInterface]string{}}
 	exists, err := r.gate.exists()
 	if err != nil {
 		return nil, err
@@ -169,7 +188,7 @@ func (r *Ring) Read(event *RingEvent) error {
 		err := reader.ReadInto(&r.record)
 		switch {
 		case err == nil:
-			if _, err := binary.Decode(r.record.RawSample, binary.NativeEndian, event); err != nil {
+			if err := event.decode(r.record.RawSample); err != nil {
 				return fmt.Errorf("read events: one of %d bytes: %w", len(r.record.RawSample), err)
 			}
 			return nil
@@ -197,7 +216,7 @@ func (r *Ring) follow() error {
 	if id == r.mapID {
 		return nil
 	}
-	r.metas = map[uint32]*meta{}
+	r.metas, r.names = map[uint32]*meta{}, map[ringInterface]string{}
 	if err := r.open(); err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
@@ -233,17 +252,64 @@ func (r *Ring) Rule(e *RingEvent) string {
 	return fmt.Sprintf("#%d of generation %d", e.Rule+1, e.Generation)
 }
 
-// Interface gives the name that the interface had when its policy was applied,
-// "" where that is gone.
+// ringInterface is an interface as a generation knows it.
+type ringInterface struct{ generation, ifindex uint32 }
+
+// Interface gives the name that the interface had when its policy was applied
+// or adopted it, "" where that is gone. An interface that comes later with the
+// index of one that is gone is taken for it.
 func (r *Ring) Interface(e *RingEvent) string {
-	if m := r.meta(e.Generation); m != nil {
-		for _, i := range m.Interfaces {
-			if i.Index == int(e.Ifindex) {
-				return i.Name
-			}
-		}
+	m := r.meta(e.Generation)
+	if m == nil {
+		return ""
 	}
-	return ""
+	key := ringInterface{e.Generation, e.Ifindex}
+	name, known := r.names[key]
+	if known {
+		return name
+	}
+	// A generation whose pins are gone meanwhile has what meta says.
+	adopted, err := readAdopted(r.gate.path(fmt.Sprintf("%s%d", genPrefix, e.Generation)))
+	if err != nil {
+		adopted = nil
+	}
+	for _, o := range ownersOf(m, adopted) {
+		r.names[ringInterface{e.Generation, uint32(o.Index)}] = o.Name
+	}
+	return r.names[key]
+}
+
+// Name gives the name that the packet goes by: of a connection's request, of a
+// question, or of the destination. It is "" where there is none, its text is
+// forgotten, or the gate's names can't be read: an event is worth having without.
+func (r *Ring) Name(e *RingEvent) string {
+	if e.NameLength > 0 {
+		text, _ := textOfWire(e.wire[:], e.NameLength)
+		return text
+	}
+	if e.abiEgateEvent.Name == 0 {
+		return ""
+	}
+	m, err := r.openNames()
+	if err != nil {
+		return ""
+	}
+	defer m.Close()
+	text, err := hashText(m, e.abiEgateEvent.Name)
+	if err != nil {
+		return ""
+	}
+	return text
+}
+
+// openNames opens the texts of names: those of a policy on trial may have
+// another pin. Each time, since they come and go with policies.
+func (r *Ring) openNames() (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(r.gate.path(statePin, namesMap), &ebpf.LoadPinOptions{ReadOnly: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		m, err = ebpf.LoadPinnedMap(r.gate.path(statePin, namesMap+twinSuffix), &ebpf.LoadPinOptions{ReadOnly: true})
+	}
+	return m, err
 }
 
 // Close ends the reading.

@@ -124,3 +124,5 @@ func addrKey(a netip.Addr) abiEgateAddr {
 	n := ipset.FromNetip(a)
 	return abiEgateAddr{Hi: n.Hi, Lo: n.Lo}
 }
+
+func netipOf(a abiEgateAddr) netip.Addr { return ipset.Addr{Hi: a.Hi, Lo: a.Lo}.Netip() }

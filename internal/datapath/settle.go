@@ -69,7 +69,7 @@ func (g *gate) tidy(v *view) error {
 	}
 	wanted := map[int]bool{}
 	for _, gen := range v.kept() {
-		for _, i := range gen.meta.Interfaces {
+		for _, i := range gen.attached() {
 			wanted[i.Index] = true
 		}
 	}

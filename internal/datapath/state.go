@@ -31,13 +31,18 @@ const (
 	twinSuffix = "-new"
 )
 
-// stateMaps lists all of them. Those that programs use stand last: where the
-// state is replaced, they decide whether the replacement is in force, so they
-// are renamed after the rest.
+// stateMaps lists those that every gate has. Those that programs use stand last:
+// where the state is replaced, they decide whether the replacement is in force,
+// so they are renamed after the rest.
 var stateMaps = []string{abiMap, generationMap, sumsMap, answerMap, fragmentsMap, eventsMap, flowsMap, totalsMap}
 
 // programStateMaps are those that programs use.
 var programStateMaps = stateMaps[3:]
+
+// allStateMaps are those and the maps of names, which are there from the first
+// policy on that uses names. The maps of a replacement take their places in
+// this order.
+var allStateMaps = slices.Concat(stateMaps, nameStateMaps)
 
 // maxSums bounds the counters kept of rules and interfaces that are gone.
 const maxSums = 65536
@@ -69,37 +74,45 @@ func (g *gate) abiVersion() (uint32, error) {
 func (g *gate) checkABI() error {
 	version, err := g.abiVersion()
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("gate %s: its state has no version, this egate's is %d; `apply --replace-state` starts afresh with counters and connections at zero: %w", g.name, ABIVersion, ErrABI)
+		return fmt.Errorf("gate %s: its state has no version, this egate's is %d; `apply --replace-state` starts afresh with counters, connections and learned names at zero: %w", g.name, ABIVersion, ErrABI)
 	}
 	if err != nil {
 		return explain(err)
 	}
 	if version != ABIVersion {
-		return fmt.Errorf("gate %s: its state has version %d, this egate's is %d; `apply --replace-state` starts afresh with counters and connections at zero: %w", g.name, version, ABIVersion, ErrABI)
+		return fmt.Errorf("gate %s: its state has version %d, this egate's is %d; `apply --replace-state` starts afresh with counters, connections and learned names at zero: %w", g.name, version, ABIVersion, ErrABI)
 	}
 	return nil
 }
 
-// openState opens the maps of the state. The caller closes. What is missing
-// is ErrDamaged.
+// openState opens the maps of the state, without those of names. The caller
+// closes. What is missing is ErrDamaged.
 func (g *gate) openState() (state, error) {
 	s := state{}
-	for _, name := range stateMaps {
-		m, err := ebpf.LoadPinnedMap(g.path(statePin, name), nil)
-		if err != nil {
-			s.close()
-			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%w: %w; `apply --replace-state` starts afresh", err, ErrDamaged)
-			}
-			return nil, fmt.Errorf("open %s of the state: %w", name, err)
-		}
-		s[name] = m
+	if err := g.openStateMaps(s, stateMaps); err != nil {
+		s.close()
+		return nil, err
 	}
 	return s, nil
 }
 
-// newState makes all maps and pins them under their names with a suffix. The
-// caller closes.
+// openStateMaps opens maps and puts them into s, which the caller closes.
+func (g *gate) openStateMaps(s state, names []string) error {
+	for _, name := range names {
+		m, err := ebpf.LoadPinnedMap(g.path(statePin, name), nil)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w: %w; `apply --replace-state` starts afresh", err, ErrDamaged)
+			}
+			return fmt.Errorf("open %s of the state: %w", name, err)
+		}
+		s[name] = m
+	}
+	return nil
+}
+
+// newState makes all maps that the policy needs and pins them under their names
+// with a suffix. The caller closes.
 func (g *gate) newState(set *tables.Set, suffix string) (state, error) {
 	if err := os.MkdirAll(g.path(statePin), 0o700); err != nil {
 		return nil, fmt.Errorf("make folder of the state: %w", err)
@@ -119,6 +132,13 @@ func (g *gate) newState(set *tables.Set, suffix string) (state, error) {
 	if err := s[abiMap].Put(uint32(0), ABIVersion); err != nil {
 		s.close()
 		return nil, fmt.Errorf("write version of the state: %w", err)
+	}
+	if !set.DNS.InUse {
+		return s, nil
+	}
+	if err := g.newNameState(s, suffix); err != nil {
+		s.close()
+		return nil, err
 	}
 	return s, nil
 }
@@ -149,12 +169,17 @@ func stateSpecs() (map[string]*ebpf.MapSpec, error) {
 		abiMap:        {Name: "egate_abi", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1},
 		generationMap: {Name: "egate_gen", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1},
 		sumsMap:       sumsSpec(),
+		nameKeyMap:    {Name: "egate_name_key", Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: 1},
+		sweptMap:      {Name: "egate_swept", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: sweptEntries},
 	}
-	for _, name := range programStateMaps {
+	for _, name := range slices.Concat(programStateMaps, programNameMaps) {
 		specs[name] = spec.Maps[name]
 		if specs[name] == nil {
 			return nil, fmt.Errorf("read embedded program: it has no map %s", name)
 		}
+	}
+	for name, n := range nameMapSizes {
+		specs[name].MaxEntries = n
 	}
 	return specs, nil
 }
@@ -205,7 +230,8 @@ func (g *gate) resizeFlows(s state, set *tables.Set) error {
 }
 
 // settleTwins gives the twins the places of their namesakes if the policy in
-// force uses them, and removes them otherwise.
+// force uses them, and removes them otherwise. Where all maps of the state are
+// replaced, those that the new one has not go too.
 func (g *gate) settleTwins(current *generation) error {
 	twins, err := g.twins()
 	if err != nil || len(twins) == 0 {
@@ -221,7 +247,12 @@ func (g *gate) settleTwins(current *generation) error {
 	if err := step("twins"); err != nil {
 		return err
 	}
-	slices.SortFunc(twins, func(a, b string) int { return slices.Index(stateMaps, a) - slices.Index(stateMaps, b) })
+	if slices.Contains(twins, abiMap) {
+		if err := g.removeWithoutTwin(twins); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(twins, func(a, b string) int { return slices.Index(allStateMaps, a) - slices.Index(allStateMaps, b) })
 	for _, name := range twins {
 		path := g.path(statePin, name)
 		if name == flowsMap {
@@ -239,7 +270,7 @@ func (g *gate) settleTwins(current *generation) error {
 // usesTwin tells whether a generation works on one of the twins.
 func (g *gate) usesTwin(gen *generation, twins []string) (bool, error) {
 	for _, name := range twins {
-		if !slices.Contains(programStateMaps, name) {
+		if !slices.Contains(programStateMaps, name) && !slices.Contains(programNameMaps, name) {
 			continue
 		}
 		m, err := ebpf.LoadPinnedMap(g.path(statePin, name+twinSuffix), nil)

@@ -35,6 +35,7 @@ type Status struct {
 	Chains     [2]ChainStatus    `json:"chains"`     // egress, ingress
 	Totals     [2]Totals         `json:"totals"`     // egress, ingress
 	Flows      FlowsStatus       `json:"flows"`
+	Names      NamesStatus       `json:"names"`
 }
 
 // Counter is packets and bytes. GSO super-packets count as their segments.
@@ -43,12 +44,13 @@ type Counter struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
-// InterfaceStatus is one guarded interface.
+// InterfaceStatus is one interface that the gate is attached to.
 type InterfaceStatus struct {
 	Name    string        `json:"name"`     // as it is called now
 	NamedAt string        `json:"named_at"` // as it was called when the policy was applied
 	Ifindex int           `json:"ifindex"`
-	Link    string        `json:"link"` // "ethernet" or "none": what stands before the IP header
+	Link    string        `json:"link"`     // "ethernet" or "none": what stands before the IP header
+	DNSOnly bool          `json:"dns_only"` // not guarded: packets pass unjudged, but DNS is read, since a server is reached by it
 	Gone    bool          `json:"gone"`
 	Hooks   [2]HookStatus `json:"hooks"` // egress, ingress
 }

@@ -1,8 +1,10 @@
 package datapath
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -39,13 +41,13 @@ func (s *Status) readCounters(v *view, shown *generation, st state) error {
 		return fmt.Errorf("read sums: %w", err)
 	}
 	for _, gen := range v.generations {
-		err := counters[gen.number].each(gen.meta, func(key sumKey, c *sum) error {
+		err := counters[gen.number].each(func(key sumKey, part uint32, c *sum) error {
 			total := all[key]
 			if total == nil {
 				total = &sum{}
 				all[key] = total
 			}
-			if total.Folded != gen.number {
+			if !total.has(gen.number, part) {
 				total.add(c.Packets[:], c.Bytes[:])
 			}
 			return nil
@@ -55,7 +57,7 @@ func (s *Status) readCounters(v *view, shown *generation, st state) error {
 		}
 	}
 	s.setRules(shown.meta, own, all)
-	s.setInterfaces(shown.meta, all)
+	s.setInterfaces(shown, all)
 	return s.readTotals(st)
 }
 
@@ -92,21 +94,35 @@ func (s *sum) counter(a verdict.Action) Counter {
 	return Counter{Packets: s.Packets[a], Bytes: s.Bytes[a]}
 }
 
-func (s *Status) setInterfaces(m *meta, all map[sumKey]*sum) {
-	for _, i := range m.Interfaces {
-		out := InterfaceStatus{Name: i.Name, NamedAt: i.Name, Ifindex: i.Index, Link: "ethernet"}
-		if i.Link == uint8(abiEgateLinkEGATE_LINK_NONE) {
-			out.Link = "none"
-		}
+func (s *Status) setInterfaces(shown *generation, all map[sumKey]*sum) {
+	for _, o := range shown.owners {
+		out := newInterfaceStatus(o.guarded)
 		for _, d := range verdict.Directions {
-			c := all[interfaceKey(d, i)]
-			out.Hooks[d] = HookStatus{
-				Programs: []Program{},
-				Allowed:  c.counter(verdict.Allow), Dropped: c.counter(verdict.Drop), Rejected: c.counter(verdict.Reject),
-			}
+			c, h := all[interfaceKey(d, o.guarded)], &out.Hooks[d]
+			h.Allowed, h.Dropped, h.Rejected = c.counter(verdict.Allow), c.counter(verdict.Drop), c.counter(verdict.Reject)
 		}
 		s.Interfaces = append(s.Interfaces, out)
 	}
+	for _, g := range shown.dnsOnly() {
+		if shown.owner(g.Index) != nil { // it was adopted since
+			continue
+		}
+		out := newInterfaceStatus(g)
+		out.DNSOnly = true
+		s.Interfaces = append(s.Interfaces, out)
+	}
+	slices.SortFunc(s.Interfaces, func(a, b InterfaceStatus) int { return cmp.Compare(a.Ifindex, b.Ifindex) })
+}
+
+func newInterfaceStatus(g guarded) InterfaceStatus {
+	out := InterfaceStatus{Name: g.Name, NamedAt: g.Name, Ifindex: g.Index, Link: "ethernet"}
+	if g.Link == uint8(abiEgateLinkEGATE_LINK_NONE) {
+		out.Link = "none"
+	}
+	for d := range out.Hooks {
+		out.Hooks[d].Programs = []Program{}
+	}
+	return out
 }
 
 // readTotals reads the counters that all policies share.
@@ -138,7 +154,7 @@ func (s *Status) readTotals(st state) error {
 		out.Events = EventTotals{sum.EventsSent, sum.EventsLost, sum.EventsSuppressed}
 		s.Flows.Failed += sum.FlowsFailed
 	}
-	known, err := countEntries(st[flowsMap])
+	known, err := countEntries[abiEgateFlowKey, abiEgateFlow](st[flowsMap])
 	if err != nil {
 		return err
 	}
@@ -170,19 +186,31 @@ func addTotals(perCPU []abiEgateTotals) *abiEgateTotals {
 	return sum
 }
 
-// countEntries counts the connections, many a call.
-func countEntries(m *ebpf.Map) (uint64, error) {
-	keys := make([]abiEgateFlowKey, flowBatch)
-	values := make([]abiEgateFlow, flowBatch)
+// countEntries counts what is in a hash, many a call.
+func countEntries[K, V any](m *ebpf.Map) (count uint64, err error) {
+	err = eachEntry(m, func(*K, *V) error { count++; return nil })
+	return count, err
+}
+
+// eachEntry calls f for what is in a hash, many a call of the kernel. Others
+// may write it meanwhile.
+func eachEntry[K, V any](m *ebpf.Map, f func(*K, *V) error) error {
+	size := min(flowBatch, int(m.MaxEntries()))
+	keys, values := make([]K, size), make([]V, size)
 	var cursor ebpf.MapBatchCursor
-	for known := uint64(0); ; {
+	for {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		known += uint64(n)
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return known, nil
+		last := errors.Is(err, ebpf.ErrKeyNotExist)
+		if err != nil && !last {
+			return fmt.Errorf("read %v: %w", m, err)
 		}
-		if err != nil {
-			return 0, fmt.Errorf("count connections: %w", err)
+		for i := range n {
+			if err := f(&keys[i], &values[i]); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
 		}
 	}
 }

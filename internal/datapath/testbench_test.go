@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 
+	"egate/internal/domain"
 	"egate/internal/tables"
 	"egate/internal/verdict"
 )
@@ -25,14 +27,19 @@ const (
 // BPF_PROG_TEST_RUN, attached to nothing. Its one guarded interface is that of
 // the test runs: loopback.
 type testBench struct {
-	set    *tables.Set
-	loaded *loaded
-	state  state
-	events *ringbuf.Reader
-	record ringbuf.Record
-	event  abiEgateEvent
-	out    []byte
+	set        *tables.Set
+	generation uint32
+	ifindex    int
+	loaded     *loaded
+	state      state
+	events     *ringbuf.Reader
+	record     ringbuf.Record
+	event      abiEgateEvent
+	out        []byte
 }
+
+// benchKey is the key of a testBench's names.
+var benchKey = domain.Key{0x0706050403020100, 0x0f0e0d0c0b0a0908}
 
 // skb is the part of struct __sk_buff that test runs take and give.
 type skb struct {
@@ -57,25 +64,42 @@ func newTestBenchOn(t testing.TB, set *tables.Set, ifindex int) *testBench {
 		t.Fatal(err)
 	}
 	b := &testBench{set: set, state: state{}, out: make([]byte, 8192)}
-	for _, name := range programStateMaps {
+	needed := programStateMaps
+	if set.DNS.InUse {
+		needed = slices.Concat(programStateMaps, nameStateMaps)
+	}
+	for _, name := range needed {
 		if b.state[name], err = ebpf.NewMap(specs[name]); err != nil {
+			t.Fatalf("make %s: %v", name, err)
+		}
+	}
+	if set.DNS.InUse {
+		if err := b.state[nameKeyMap].Put(uint32(0), benchKey); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p := &plan{
-		set:        set,
-		interfaces: []guarded{{Name: "lo", Index: ifindex}},
-		meta:       &meta{Generation: 1},
-		secret:     0x0123456789abcdef,
-		state:      b.state,
-	}
-	if b.loaded, err = p.load(); err != nil {
+	b.generation, b.ifindex = 1, ifindex
+	if b.loaded, err = b.load(set); err != nil {
 		t.Fatalf("load: %+v", err)
 	}
 	if b.events, err = ringbuf.NewReader(b.state[eventsMap]); err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// load loads a policy on the bench's state.
+func (b *testBench) load(set *tables.Set) (*loaded, error) {
+	b.set = set
+	p := &plan{
+		set:        set,
+		interfaces: []guarded{{Name: "lo", Index: b.ifindex}},
+		meta:       &meta{Generation: b.generation},
+		secret:     0x0123456789abcdef,
+		state:      b.state,
+		servers:    set.DNS.Servers,
+	}
+	return p.load()
 }
 
 func (b *testBench) Close() {

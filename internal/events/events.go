@@ -32,6 +32,7 @@ type Event struct {
 	Audit  bool   // the packet passed all the same
 
 	Source, Destination netip.Addr // invalid where they could not be read
+	Name                string     // that the packet goes by, or its DNS message asks for; "" where there is none or its text is forgotten
 	Family              uint8      // 4 or 6; 0 where the packet is not IP or could not be read
 	EtherType           uint16     // behind all VLAN tags; 0 without a link header
 	HasProto            bool
@@ -63,6 +64,7 @@ type jsonEvent struct {
 	Audit           bool       `json:"audit"`
 	Source          netip.Addr `json:"source,omitzero"`
 	Destination     netip.Addr `json:"destination,omitzero"`
+	Name            string     `json:"name,omitempty"`
 	Family          uint8      `json:"family,omitzero"`
 	EtherType       uint16     `json:"ether_type,omitzero"`
 	Proto           *uint8     `json:"protocol,omitzero"`
@@ -87,7 +89,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Time: e.Time, Gate: e.Gate, Generation: e.Generation,
 		Direction: e.Direction.String(), Interface: e.Interface, Ifindex: e.Ifindex,
 		Action: e.Action.String(), Reason: e.Reason.String(), Rule: e.Rule, Audit: e.Audit,
-		Source: e.Source, Destination: e.Destination, Family: e.Family, EtherType: e.EtherType,
+		Source: e.Source, Destination: e.Destination, Name: e.Name, Family: e.Family, EtherType: e.EtherType,
 		TCPFlags: e.TCPFlags, Fragment: fragmentNames[e.Fragment], Segments: e.Segments, Length: e.Length,
 	}
 	if e.HasProto {
@@ -152,7 +154,7 @@ func (r *Reader) Read() (Event, error) {
 		}
 		e := decode(&raw)
 		e.Time = time.Now().Add(time.Duration(raw.TimeNs - now)).Round(0)
-		e.Gate, e.Rule, e.Interface = r.gate, r.ring.Rule(&raw), r.ring.Interface(&raw)
+		e.Gate, e.Rule, e.Interface, e.Name = r.gate, r.ring.Rule(&raw), r.ring.Interface(&raw), r.ring.Name(&raw)
 		return e, nil
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 
 	"egate/internal/compile"
@@ -136,6 +137,35 @@ func TestEventSaysWhatHappened(t *testing.T) {
 	w.send("[::1]:4000", "[::1]:10")
 	if e := read(t, r); e.Rule != "#2" || e.Source != netip.IPv6Loopback() || e.Family != 6 {
 		t.Errorf("event %+v, want rule #2 and ::1", e)
+	}
+}
+
+// TestEventTellsTheNameAskedFor: it stands in the packet, and in no table.
+func TestEventTellsTheNameAskedFor(t *testing.T) {
+	w := newWorld(t)
+	w.apply("egress:\n  default: drop\n  events: all\ndns: {servers: [127.0.0.1], names: listed}\n", false)
+	r := w.open()
+	question, err := new(dns.Msg).SetQuestion("Secret.Example.", dns.TypeTXT).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.n.Run(func() {
+		c, err := net.Dial("udp", "127.0.0.1:53")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write(question); err != nil {
+			t.Fatal(err)
+		}
+	})
+	e := read(t, r)
+	if e.Name != "secret.example" || e.Reason != verdict.ReasonDNSUnlisted || e.Action != verdict.Reject {
+		t.Errorf("event %+v, want the name secret.example, rejected as not listed", e)
+	}
+	text, err := json.Marshal(e)
+	if err != nil || !strings.Contains(string(text), `"name":"secret.example"`) {
+		t.Errorf("JSON %s, %v", text, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 	"egate/internal/policy"
 	"egate/internal/tables"
@@ -32,12 +33,13 @@ func Seed() (uint64, error) {
 // Generator makes random policies and packets. Equal seeds give equal
 // sequences. It is not safe for concurrent use.
 type Generator struct {
-	rand *rand.Rand
+	rand  *rand.Rand
+	world *World // of the policy that State was last asked about
 }
 
 // NewGenerator starts a sequence.
 func NewGenerator(seed uint64) *Generator {
-	return &Generator{rand.New(rand.NewPCG(seed, 0x65676174652d6c73))}
+	return &Generator{rand: rand.New(rand.NewPCG(seed, 0x65676174652d6c73))}
 }
 
 // Rand is the generator's source, for callers that choose on their own.
@@ -73,25 +75,27 @@ func (g *Generator) PolicyOf(rules int) *policy.Policy {
 		Audit:      g.oneIn(8),
 		MaxFlows:   policy.DefaultFlows,
 	}
+	named := g.oneIn(2)
+	p.DNS = g.dns(named)
 	for _, dir := range verdict.Directions {
 		n := rules
 		if rules > 0 && g.oneIn(4) {
 			n = g.rand.IntN(rules + 1)
 		}
 		// Positions are distinct over both directions.
-		p.Chains[dir] = g.chain(n, 10+int(dir)*3*tables.MaxRules)
+		p.Chains[dir] = g.chain(n, 10+int(dir)*3*tables.MaxRules, named && dir == verdict.Egress)
 	}
 	return p
 }
 
-func (g *Generator) chain(rules, line int) policy.Chain {
+func (g *Generator) chain(rules, line int, named bool) policy.Chain {
 	c := policy.Chain{
 		Pos:     policy.Pos{File: "random.yaml", Line: line - 2, Column: 1},
 		Default: pick(g, verdict.Allow, verdict.Drop, verdict.Reject),
 		Replies: !g.oneIn(3),
 		Events:  g.events(),
 	}
-	pool := g.newPool(rules)
+	pool := g.newPool(rules, named)
 	continues := 0
 	likeBefore := pick(g, 0, 1, 4, 16) // of 17 rules: those that are much like the one before
 	for i := range rules {
@@ -110,6 +114,9 @@ func (g *Generator) chain(rules, line int) policy.Chain {
 				r.Action = verdict.Drop
 			}
 		}
+		if r.Action != verdict.Allow {
+			g.verify(&r)
+		}
 		c.Rules = append(c.Rules, r)
 	}
 	return c
@@ -126,16 +133,18 @@ type pool struct {
 	ports            []uint16
 	sets             []*ipset.Set
 	asks             [4]int // one rule in asks[i] leaves field i out; 1 is every rule
+	names            []string
+	domains          []*domain.Set // nil where rules ask for no names
 }
 
-func (g *Generator) newPool(rules int) *pool {
+func (g *Generator) newPool(rules int, named bool) *pool {
 	p := &pool{
 		points4: []ipset.Addr{ipset.From4(0), ipset.From4(^uint32(0)), ipset.From4(g.rand.Uint32())},
 		points6: []ipset.Addr{
 			{}, {Lo: 1}, ipset.From4(0).Prev(), ipset.From4(^uint32(0)).Next(),
 			{Hi: 1}, {Hi: ^uint64(0), Lo: ^uint64(0)}, {Hi: ^uint64(0)},
 		},
-		ports: []uint16{0, 1, 53, 67, 68, 80, 443, 546, 547, 0xffff, 0x0800, 0x08ff, 0x8700},
+		ports: []uint16{0, 1, 53, 67, 68, 80, 443, 546, 547, 853, 0xffff, 0x0800, 0x08ff, 0x8700},
 	}
 	n := 2 + g.rand.IntN(8+rules/4)
 	base4 := g.rand.Uint32()
@@ -167,6 +176,12 @@ func (g *Generator) newPool(rules int) *pool {
 	for i := range p.asks {
 		p.asks[i] = pick(g, 1, 2, 2, 3, 8)
 	}
+	if named {
+		p.names = g.names()
+		for range 1 + g.rand.IntN(5) {
+			p.domains = append(p.domains, g.domainSet(p))
+		}
+	}
 	return p
 }
 
@@ -187,6 +202,7 @@ func (g *Generator) rule(p *pool) policy.Rule {
 	if !g.oneIn(p.asks[3]) {
 		r.SourcePorts = g.sourcePorts(p)
 	}
+	g.askNames(p, &r)
 	return r
 }
 
@@ -215,6 +231,10 @@ func (g *Generator) variant(p *pool, before *policy.Rule) policy.Rule {
 		r.Action = pick(g, verdict.Allow, verdict.Drop, verdict.Reject, verdict.Continue)
 	case 1:
 		r.Events = g.events()
+	case 2:
+		g.verify(&r)
+	case 3, 4, 5:
+		g.askNames(p, &r)
 	}
 	return r
 }

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"testing"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 	"egate/internal/packet"
 	"egate/internal/policy"
@@ -39,6 +40,7 @@ func TestWalk(t *testing.T) {
 		{Action: verdict.Drop, To: ipset.Of(netip.MustParsePrefix("192.0.2.0/24"))},
 		{Action: verdict.Reject, From: ipset.Of(netip.MustParsePrefix("10.9.0.0/16"))},
 		{Action: verdict.Allow, Services: tcp443},
+		{Action: verdict.Allow, Domains: domain.New([]domain.Pattern{{Name: "a.example.net"}, {Name: "example.org", Below: true}}), DropQUIC: true},
 		{Action: verdict.Continue},
 	}
 	tests := map[string]struct {
@@ -68,38 +70,38 @@ func TestWalk(t *testing.T) {
 		"unreadable ports meet the whole protocol": {
 			key: with(func(k *packet.Key) { k.Have &^= packet.HaveTransport; k.Problem = verdict.ReasonTruncated }),
 			want: tables.Result{
-				Action: verdict.Drop, Reason: verdict.ReasonTruncated, Rule: tables.NoRule, Continues: []int{0, 4},
+				Action: verdict.Drop, Reason: verdict.ReasonTruncated, Rule: tables.NoRule, Continues: []int{0, 5},
 			},
 		},
 		"default": {
 			key: with(func(k *packet.Key) { k.Selector = 444 }),
 			want: tables.Result{
-				Action: verdict.Drop, Reason: verdict.ReasonDefault, Rule: tables.NoRule, Continues: []int{0, 4},
+				Action: verdict.Drop, Reason: verdict.ReasonDefault, Rule: tables.NoRule, Continues: []int{0, 5},
 			},
 		},
 		"reply": {
 			key:   with(func(k *packet.Key) { k.Selector = 444 }),
 			state: tables.State{Reply: true, ReplyError: true},
 			want: tables.Result{
-				Action: verdict.Allow, Reason: verdict.ReasonReply, Rule: tables.NoRule, Continues: []int{0, 4},
+				Action: verdict.Allow, Reason: verdict.ReasonReply, Rule: tables.NoRule, Continues: []int{0, 5},
 			},
 		},
 		"error about a reply": {
 			key:   with(func(k *packet.Key) { k.Proto, k.Selector = packet.ProtoICMP, 0x0301 }),
 			state: tables.State{ReplyError: true},
-			want:  tables.Result{Action: verdict.Allow, Reason: verdict.ReasonReplyError, Rule: tables.NoRule, Continues: []int{4}},
+			want:  tables.Result{Action: verdict.Allow, Reason: verdict.ReasonReplyError, Rule: tables.NoRule, Continues: []int{5}},
 		},
 		"neighbour discovery": {
 			key:  discovery,
-			want: tables.Result{Action: verdict.Allow, Reason: verdict.ReasonNeighbour, Rule: tables.NoRule, Continues: []int{4}},
+			want: tables.Result{Action: verdict.Allow, Reason: verdict.ReasonNeighbour, Rule: tables.NoRule, Continues: []int{5}},
 		},
 		"dhcp": {
 			key:  dhcp,
-			want: tables.Result{Action: verdict.Allow, Reason: verdict.ReasonDHCP, Rule: tables.NoRule, Continues: []int{4}},
+			want: tables.Result{Action: verdict.Allow, Reason: verdict.ReasonDHCP, Rule: tables.NoRule, Continues: []int{5}},
 		},
 		"dhcp answers of a server are not client traffic": {
 			key:  with(func(k *packet.Key) { k.Proto, k.SourcePort, k.Selector = packet.ProtoUDP, 67, 68 }),
-			want: tables.Result{Action: verdict.Drop, Reason: verdict.ReasonDefault, Rule: tables.NoRule, Continues: []int{4}},
+			want: tables.Result{Action: verdict.Drop, Reason: verdict.ReasonDefault, Rule: tables.NoRule, Continues: []int{5}},
 		},
 		"control frame": {
 			key:  packet.Key{Control: true, EtherType: 0x0806},
@@ -117,15 +119,69 @@ func TestWalk(t *testing.T) {
 		"later fragment of an unknown datagram": {
 			key: with(func(k *packet.Key) { k.Fragment = packet.LaterFragment; k.Have &^= packet.HaveTransport }),
 			want: tables.Result{
-				Action: verdict.Drop, Reason: verdict.ReasonFragmentUnknown, Rule: tables.NoRule, Continues: []int{0, 4},
+				Action: verdict.Drop, Reason: verdict.ReasonFragmentUnknown, Rule: tables.NoRule, Continues: []int{0, 5},
 			},
+		},
+		"name that a rule lists": {
+			key: with(func(k *packet.Key) { k.Selector = 8443 }), state: tables.State{Names: []string{"other.test", "a.example.net"}},
+			want: tables.Result{Action: verdict.Allow, Rule: 4, Continues: []int{0}},
+		},
+		"name below that a wildcard lists": {
+			key: with(func(k *packet.Key) { k.Selector = 8443 }), state: tables.State{Names: []string{"x.y.example.org"}},
+			want: tables.Result{Action: verdict.Allow, Rule: 4, Continues: []int{0}},
+		},
+		"the wildcard's own name": {
+			key: with(func(k *packet.Key) { k.Selector = 8443 }), state: tables.State{Names: []string{"example.org", "notexample.org", "b.a.example.net"}},
+			want: tables.Result{Action: verdict.Drop, Reason: verdict.ReasonDefault, Rule: tables.NoRule, Continues: []int{0, 5}},
+		},
+		"an unreadable destination has no name": {
+			key: with(func(k *packet.Key) {
+				k.Selector = 8443
+				k.Have &^= packet.HaveDst
+				k.Problem = verdict.ReasonSourceRoute
+			}),
+			state: tables.State{Names: []string{"a.example.net"}},
+			want:  tables.Result{Action: verdict.Drop, Reason: verdict.ReasonSourceRoute, Rule: tables.NoRule, Continues: []int{0, 5}},
+		},
+		"QUIC that a rule does not want": {
+			key:   with(func(k *packet.Key) { k.Proto = packet.ProtoUDP }),
+			state: tables.State{Names: []string{"a.example.net"}},
+			want:  tables.Result{Action: verdict.Reject, Reason: verdict.ReasonQUIC, Rule: 4},
+		},
+		"DNS to a server of the policy": {
+			key:   with(func(k *packet.Key) { k.Proto, k.Selector = packet.ProtoUDP, 53 }),
+			state: tables.State{Resolver: true},
+			want:  tables.Result{Action: verdict.Allow, Reason: verdict.ReasonDNS, Rule: tables.NoRule, Continues: []int{5}},
+		},
+		"DNS to another server": {
+			key:   with(func(k *packet.Key) { k.Selector = 53 }),
+			state: tables.State{Known: true},
+			want:  tables.Result{Action: verdict.Reject, Reason: verdict.ReasonDNSElsewhere, Rule: tables.NoRule},
+		},
+		"DNS over TLS to a server of the policy": {
+			key:   with(func(k *packet.Key) { k.Selector = 853 }),
+			state: tables.State{Resolver: true},
+			want:  tables.Result{Action: verdict.Reject, Reason: verdict.ReasonDNSElsewhere, Rule: tables.NoRule},
+		},
+		"DNS over HTTPS to a known resolver": {
+			key:   web,
+			state: tables.State{Known: true, Resolver: true},
+			want:  tables.Result{Action: verdict.Reject, Reason: verdict.ReasonDNSElsewhere, Rule: tables.NoRule},
+		},
+		"DNS to a destination that could not be read": {
+			key:   with(func(k *packet.Key) { k.Selector = 53; k.Have &^= packet.HaveDst; k.Problem = verdict.ReasonSourceRoute }),
+			state: tables.State{Resolver: true},
+			want:  tables.Result{Action: verdict.Reject, Reason: verdict.ReasonDNSElsewhere, Rule: tables.NoRule},
 		},
 		"nothing exempt where all is allowed": {
 			key:  packet.Key{Direction: verdict.Ingress, Control: true, EtherType: 0x0806},
 			want: tables.Result{Action: verdict.Allow, Reason: verdict.ReasonNonIP, Rule: tables.NoRule},
 		},
 	}
-	p := &policy.Policy{Chains: [2]policy.Chain{{Default: verdict.Drop, Replies: true, Rules: rules}, {}}}
+	p := &policy.Policy{
+		DNS:    policy.DNS{Elsewhere: verdict.Reject},
+		Chains: [2]policy.Chain{{Default: verdict.Drop, Replies: true, Rules: rules}, {}},
+	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			if got := Walk(p, &test.key, test.state); !reflect.DeepEqual(got, test.want) {
@@ -143,7 +199,7 @@ func TestEqualSeedsGiveEqualSequences(t *testing.T) {
 			t.Fatal("policies differ")
 		}
 		k, l := a.Key(p), b.Key(q)
-		if k != l || a.State(p, &k) != b.State(q, &l) {
+		if k != l || !reflect.DeepEqual(a.State(p, &k), b.State(q, &l)) {
 			t.Fatal("packets differ")
 		}
 	}
@@ -157,6 +213,7 @@ func TestGeneratorReachesEveryReason(t *testing.T) {
 	reasons := map[verdict.Reason]int{}
 	actions := map[verdict.Action]int{}
 	shared, copied := false, false
+	var byNames [3]int // packets that a rule with domains decides, by how many names they have: 1, 2, more
 	for range 300 {
 		p := g.PolicyOf(g.Rand().IntN(40))
 		sets := map[*ipset.Set]bool{}
@@ -175,12 +232,27 @@ func TestGeneratorReachesEveryReason(t *testing.T) {
 		}
 		for range 300 {
 			k := g.Key(p)
-			reasons[Walk(p, &k, g.State(p, &k)).Reason]++
+			st := g.State(p, &k)
+			res := Walk(p, &k, st)
+			reasons[res.Reason]++
+			if res.Reason == verdict.ReasonRule && p.Chains[k.Direction].Rules[res.Rule].Domains != nil {
+				byNames[min(len(st.Names), 3)-1]++
+			}
 		}
 	}
 	for r := range verdict.ReasonOwnAnswer {
 		if reasons[r] == 0 {
 			t.Errorf("no packet gets reason %s", r)
+		}
+	}
+	for _, r := range []verdict.Reason{verdict.ReasonDNS, verdict.ReasonDNSElsewhere, verdict.ReasonQUIC} {
+		if reasons[r] == 0 {
+			t.Errorf("no packet gets reason %s", r)
+		}
+	}
+	for i, n := range byNames {
+		if n < 100 {
+			t.Errorf("a rule with domains decides %d packets with %d names", n, i+1)
 		}
 	}
 	for a := verdict.Allow; a <= verdict.Continue; a++ {

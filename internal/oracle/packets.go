@@ -1,6 +1,8 @@
 package oracle
 
 import (
+	"net/netip"
+
 	"egate/internal/ipset"
 	"egate/internal/packet"
 	"egate/internal/policy"
@@ -42,7 +44,7 @@ func (g *Generator) Key(p *policy.Policy) packet.Key {
 		problem(&k, pick(g, verdict.ReasonTruncated, verdict.ReasonExtensionDepth))
 		return k
 	}
-	g.transport(&k, rules)
+	g.transport(&k, p)
 	return k
 }
 
@@ -62,13 +64,17 @@ func (g *Generator) nonIP(k *packet.Key) {
 }
 
 // transport fills in what is behind the IP header.
-func (g *Generator) transport(k *packet.Key, rules []policy.Rule) {
+func (g *Generator) transport(k *packet.Key, p *policy.Policy) {
+	rules := p.Chains[k.Direction].Rules
 	switch g.rand.IntN(25) {
 	case 0:
 		g.neighbour(k)
 		return
 	case 1:
 		g.dhcp(k)
+		return
+	case 2, 3:
+		g.wellKnown(k, p.DNS.Servers)
 		return
 	}
 	proto, ok := g.protocol(rules)
@@ -136,6 +142,29 @@ func (g *Generator) dhcp(k *packet.Key) {
 	}
 	if g.oneIn(10) {
 		k.Fragment = packet.FirstFragment
+	}
+}
+
+// wellKnown makes DNS and HTTPS, to the policy's servers, to known resolvers and
+// to others, or what just fails to be it.
+func (g *Generator) wellKnown(k *packet.Key, servers []netip.Addr) {
+	k.Have |= packet.HaveTransport
+	k.Proto = pick(g, uint8(packet.ProtoTCP), packet.ProtoUDP, packet.ProtoUDP, packet.ProtoSCTP)
+	k.SourcePort, k.Selector = 40000, pick(g, uint16(53), 53, 53, 443, 443, 80, 853, 5353)
+	if len(servers) == 0 || g.oneIn(3) {
+		servers = KnownResolvers
+	}
+	a := ipset.FromNetip(pick(g, servers...))
+	if a.Is4() != (k.Family == 4) || g.oneIn(3) {
+		return
+	}
+	if k.Direction == verdict.Egress {
+		k.Dst = a
+		return
+	}
+	k.Src = a
+	if g.oneIn(2) {
+		k.SourcePort, k.Selector = k.Selector, k.SourcePort
 	}
 }
 
@@ -208,7 +237,8 @@ func (g *Generator) selector(rules []policy.Rule, proto uint8, field func(*polic
 	return uint16(g.rand.Uint32())
 }
 
-// State makes what the kernel might remember of a packet.
+// State makes what the kernel might remember of a packet, and fills in what the
+// policy's world knows.
 func (g *Generator) State(p *policy.Policy, k *packet.Key) tables.State {
 	st := tables.State{Reply: g.oneIn(6), ReplyError: g.oneIn(8), FragmentRule: tables.NoRule}
 	if k.Fragment == packet.LaterFragment && g.oneIn(2) {
@@ -218,5 +248,9 @@ func (g *Generator) State(p *policy.Policy, k *packet.Key) tables.State {
 			st.FragmentRule = g.rand.IntN(n)
 		}
 	}
+	if g.world == nil || g.world.policy != p {
+		g.world = WorldOf(p)
+	}
+	g.world.Tell(k, &st)
 	return st
 }

@@ -32,20 +32,27 @@ func Walk(p *policy.Policy, k *packet.Key, st tables.State) tables.Result {
 		return tables.Result{Action: st.FragmentAction, Reason: verdict.ReasonFragment, Rule: st.FragmentRule}
 	}
 
+	if p.DNS.Elsewhere != verdict.Allow && dnsElsewhere(k, st) {
+		return result(p.DNS.Elsewhere, verdict.ReasonDNSElsewhere)
+	}
+
 	var continues []int
 	for i := range chain.Rules {
 		rule := &chain.Rules[i]
-		if !Matches(rule, k) {
+		if !Matches(rule, k, st.Names) {
 			continue
 		}
 		if rule.Action == verdict.Continue {
 			continues = append(continues, i)
 			continue
 		}
+		if rule.Action == verdict.Allow && rule.DropQUIC && k.Proto == 17 && leavesFor(k) == 443 {
+			return tables.Result{Action: verdict.Reject, Reason: verdict.ReasonQUIC, Rule: i, Continues: continues}
+		}
 		return tables.Result{Action: rule.Action, Reason: verdict.ReasonRule, Rule: i, Continues: continues}
 	}
 
-	res := byDefault(chain, strict, k, st)
+	res := byDefault(p, strict, k, st)
 	res.Continues = continues
 	return res
 }
@@ -65,7 +72,8 @@ func InTables(c *tables.Chain, r tables.Result) tables.Result {
 }
 
 // byDefault judges what no rule decided.
-func byDefault(chain *policy.Chain, strict bool, k *packet.Key, st tables.State) tables.Result {
+func byDefault(p *policy.Policy, strict bool, k *packet.Key, st tables.State) tables.Result {
+	chain := &p.Chains[k.Direction]
 	res := tables.Result{Action: chain.Default, Reason: verdict.ReasonDefault, Rule: tables.NoRule}
 	if strict {
 		res.Action = verdict.Allow
@@ -75,6 +83,10 @@ func byDefault(chain *policy.Chain, strict bool, k *packet.Key, st tables.State)
 		}
 		if dhcpClient(k) {
 			res.Reason = verdict.ReasonDHCP
+			return res
+		}
+		if readsDNS(p) && st.Resolver && k.Have&packet.HaveDst != 0 && leavesFor(k) == 53 {
+			res.Reason = verdict.ReasonDNS
 			return res
 		}
 		if chain.Replies && st.Reply {
@@ -95,8 +107,14 @@ func byDefault(chain *policy.Chain, strict bool, k *packet.Key, st tables.State)
 	return res
 }
 
-// Matches tells whether a packet meets all conditions of a rule.
-func Matches(r *policy.Rule, k *packet.Key) bool {
+// Matches tells whether a packet meets all conditions of a rule. names is what
+// its destination is known as.
+func Matches(r *policy.Rule, k *packet.Key, names []string) bool {
+	if r.Domains != nil {
+		if k.Have&packet.HaveDst == 0 || !listed(r.Domains, names) {
+			return false
+		}
+	}
 	if r.To != nil {
 		if k.Have&packet.HaveDst == 0 || !contains(r.To, k.Dst) {
 			return false
@@ -163,6 +181,42 @@ func dhcpClient(k *packet.Key) bool {
 		return from == 546 && to == 547
 	}
 	return from == 68 && to == 67
+}
+
+// leavesFor gives the TCP or UDP port that an egress packet goes to, 0 for
+// others, and for what goes to port 0.
+func leavesFor(k *packet.Key) uint16 {
+	readable := k.Have&packet.HaveProto != 0 && k.Have&packet.HaveTransport != 0
+	if k.Direction != verdict.Egress || !readable || k.Proto != 6 && k.Proto != 17 {
+		return 0
+	}
+	return k.Selector
+}
+
+// dnsElsewhere: plain DNS to others than the policy's servers, DNS over TLS or
+// QUIC to anyone, DNS over HTTPS to known resolvers. Who could not be read is
+// none of the servers and not known.
+func dnsElsewhere(k *packet.Key, st tables.State) bool {
+	readable := k.Have&packet.HaveDst != 0
+	switch leavesFor(k) {
+	case 53:
+		return !readable || !st.Resolver
+	case 443:
+		return readable && st.Known
+	case 853:
+		return true
+	}
+	return false
+}
+
+// readsDNS: the policy says something of DNS, or one of its rules lists names.
+func readsDNS(p *policy.Policy) bool {
+	for _, r := range p.Chains[verdict.Egress].Rules {
+		if r.Domains != nil {
+			return true
+		}
+	}
+	return p.DNS.Given
 }
 
 // contains looks through the ranges one by one, so that it stands on nothing

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"unicode/utf8"
 
@@ -28,7 +29,7 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("quotation %+v, %v", q, ok)
 		}
 		back, extras, err := ParseText(k.String())
-		if err != nil || back != k || extras != (Extras{}) {
+		if err != nil || back != k || !reflect.DeepEqual(extras, Extras{}) {
 			t.Errorf("%s came back as %s, %v", &k, &back, err)
 		}
 	})
@@ -41,11 +42,12 @@ func FuzzParseText(f *testing.F) {
 		"tcp 10.0.0.5:40000 -> 93.184.216.34:443 flags=SA in", "udp [2001:db8::1]:5353 -> [2001:db8::2]:53 ttl=3",
 		"icmp 10.0.0.1 -> 10.0.0.2 echo-request id=7", "icmpv6 fe80::1 -> ff02::1 type=135 code=0", "47 * -> * ipv4 no-link",
 		"* * -> * problem=truncated", "non-ip type=0x88b5", "arp in", "udp 10.0.0.1 -> 10.0.0.2 fragment=later fragment-id=9 reply",
+		"tcp 10.0.0.5 -> 93.184.216.34:443 name=www.example.com,bücher.example name=x",
 	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		k, _, err := ParseText(s)
+		k, extras, err := ParseText(s)
 		if err != nil {
 			var textErr *TextError
 			if !errors.As(err, &textErr) || textErr.Column < 1 || textErr.Column > utf8.RuneCountInString(s)+1 {
@@ -56,6 +58,11 @@ func FuzzParseText(f *testing.F) {
 		back, _, err := ParseText(k.String())
 		if err != nil || back != k {
 			t.Errorf("%q is %s, which came back as %s, %v", s, &k, &back, err)
+		}
+		for _, name := range extras.Names {
+			if _, again, err := ParseText("tcp 10.0.0.1 -> 10.0.0.2:80 name=" + name); err != nil || !reflect.DeepEqual(again.Names, []string{name}) {
+				t.Errorf("name %q of %q came back as %q, %v", name, s, again.Names, err)
+			}
 		}
 	})
 }

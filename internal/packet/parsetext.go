@@ -16,7 +16,14 @@ import (
 type Extras struct {
 	Reply      bool // of a connection that the other side opened
 	ReplyError bool // an ICMP error about such a connection
+
+	// Names is what the destination was learned as from DNS answers, at most
+	// MaxNames, in the form of package domain.
+	Names []string
 }
+
+// MaxNames is how many names are remembered of an address.
+const MaxNames = 8
 
 // TextError is a mistake in a packet's text.
 type TextError struct {
@@ -43,9 +50,10 @@ func (e *TextError) Error() string {
 // port, an ICMP type. A source port left out is 0. Words are in or out (out),
 // an ICMP name or type=N code=N, id=N, flags=LETTERS of FSRPAUEC (S),
 // fragment=first or later, fragment-id=N, ttl=N (64; what RFC 4861 and RFC 3810
-// ask for in neighbour and listener messages), no-link, problem=REASON, reply,
-// reply-error, and ipv4 or ipv6 where no address tells. A frame that is not IP is
-// the name of a link-control protocol or non-ip [type=N] [control].
+// ask for in neighbour and listener messages), no-link, problem=REASON,
+// name=NAME[,NAME...], which may come several times, reply, reply-error, and
+// ipv4 or ipv6 where no address tells. A frame that is not IP is the name of a
+// link-control protocol or non-ip [type=N] [control].
 //
 // Every error is a *TextError.
 func ParseText(s string) (Key, Extras, error) {
@@ -94,6 +102,7 @@ type textParser struct {
 	given  map[string]int
 
 	proto, src, dst  word
+	names            word   // the first that gives names
 	message          word   // the ICMP name, empty where numbers tell
 	srcPort, dstPort string // "" where absent
 }
@@ -120,6 +129,7 @@ func (p *textParser) parse() error {
 		p.finishICMP,
 		p.finishTCP,
 		p.finishRest,
+		p.finishNames,
 	} {
 		if err := step(); err != nil {
 			return err

@@ -2,6 +2,7 @@ package packet
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func TestParseText(t *testing.T) {
 			if k.Has(HaveDst) {
 				got.dst = k.Dst.String()
 			}
-			if got != w || !k.IP || k.Direction != verdict.Egress || k.Problem != 0 || extras != (Extras{}) {
+			if got != w || !k.IP || k.Direction != verdict.Egress || k.Problem != 0 || !reflect.DeepEqual(extras, Extras{}) {
 				t.Errorf("%+v, want %+v: %+v", got, w, k)
 			}
 			if etherType := map[uint8]uint16{4: 0x0800, 6: 0x86dd}[w.family]; k.EtherType != etherType {
@@ -75,8 +76,14 @@ func TestParseTextWords(t *testing.T) {
 		"tcp 10.0.0.1 -> 10.0.0.2:80 no-link":                      func(k Key, e Extras) bool { return k.EtherType == 0 && k.Family == 4 },
 		"tcp 10.0.0.1 -> *:80 problem=source-route":                func(k Key, e Extras) bool { return k.Problem == verdict.ReasonSourceRoute },
 		"* * -> * problem=truncated":                               func(k Key, e Extras) bool { return k == Key{IP: true, Problem: verdict.ReasonTruncated} },
-		"tcp 10.0.0.1 -> 10.0.0.2:80 reply":                        func(k Key, e Extras) bool { return e == Extras{Reply: true} },
-		"icmp 10.0.0.1 -> 10.0.0.2 time-exceeded reply-error":      func(k Key, e Extras) bool { return e == Extras{ReplyError: true} },
+		"tcp 10.0.0.1 -> 10.0.0.2:80 reply":                        func(k Key, e Extras) bool { return reflect.DeepEqual(e, Extras{Reply: true}) },
+		"icmp 10.0.0.1 -> 10.0.0.2 time-exceeded reply-error":      func(k Key, e Extras) bool { return reflect.DeepEqual(e, Extras{ReplyError: true}) },
+		"tcp 10.0.0.1 -> 10.0.0.2:80 name=Registry.Example.COM.": func(k Key, e Extras) bool {
+			return reflect.DeepEqual(e, Extras{Names: []string{"registry.example.com"}})
+		},
+		"udp 10.0.0.1 -> 10.0.0.2:443 name=a.example,bücher.example reply name=c.example": func(k Key, e Extras) bool {
+			return reflect.DeepEqual(e, Extras{Reply: true, Names: []string{"a.example", "xn--bcher-kva.example", "c.example"}})
+		},
 		"arp":                           func(k Key, e Extras) bool { return k == Key{EtherType: 0x0806, Control: true} },
 		"lldp in":                       func(k Key, e Extras) bool { return k.Direction == verdict.Ingress && k.EtherType == 0x88cc },
 		"non-ip":                        func(k Key, e Extras) bool { return k == Key{} },
@@ -126,6 +133,15 @@ func TestParseTextErrors(t *testing.T) {
 		{"tcp 10.0.0.1 -> 10.0.0.2:-1", 17, `"-1" is no port`},
 		{"tcp 10.0.0.1:5 -> 10.0.0.2:*", 5, "together or not at all"},
 		{"tcp 10.0.0.1:* -> 10.0.0.2:5", 5, "together or not at all"},
+		{"tcp 10.0.0.1 -> 10.0.0.2:80 name=", 29, "expected domain names, e.g. name=registry.example.com"},
+		{"tcp 10.0.0.1 -> 10.0.0.2:80 name=a.example,", 29, "expected domain names"},
+		{"tcp 10.0.0.1 -> 10.0.0.2:80 name=*.example", 29, "is a pattern"},
+		{"tcp 10.0.0.1 -> 10.0.0.2:80 name=10.0.0.2", 29, "expected domain names"},
+		{"tcp 10.0.0.1 -> 10.0.0.2:80 name=a.example name=A.example.", 44, "says a.example again"},
+		{"tcp 10.0.0.1 -> 10.0.0.2:80 name=a,b,c,d,e,f,g,h name=i", 50, "up to 8 names"},
+		{"tcp 10.0.0.1 -> 10.0.0.2:80 name=a.example in", 29, "this packet comes in"},
+		{"tcp 10.0.0.1 -> *:80 problem=source-route name=a.example", 43, "a destination that cannot be read has no name"},
+		{"arp name=a.example", 5, "is no word for this frame"},
 		{"gre 10.0.0.1 -> 10.0.0.2:80", 17, "protocol gre has no ports"},
 		{"* 10.0.0.1:5 -> 10.0.0.2", 3, "has no ports"},
 		{"tcp 10.0.0.1 -> 10.0.0.2:80 fragment=later", 17, "a later fragment carries no ports"},
@@ -155,7 +171,6 @@ func TestParseTextErrors(t *testing.T) {
 		{"tcp 10.0.0.1 -> 10.0.0.2:80 ttl=64 hop-limit=64", 36, "says again"},
 		{"tcp 10.0.0.1 -> 10.0.0.2:80 in out", 32, "says again"},
 		{"tcp 10.0.0.1 -> 10.0.0.2:80 uid=1000", 29, "this version knows no uid"},
-		{"tcp 10.0.0.1 -> 10.0.0.2:80 name=example.com", 29, "this version knows no name"},
 		{"tcp 10.0.0.1 -> 10.0.0.2:80 process", 29, "this version knows no process"},
 		{"tcp 10.0.0.1 -> 10.0.0.2:80 ipv4", 29, "the addresses tell the family"},
 		{"tcp 10.0.0.1 -> 10.0.0.2:80 problem=truncated", 29, "all of this packet is readable"},

@@ -10,10 +10,10 @@ import (
 
 // laterWords are names people will try because the policy language is to know
 // them; a packet's text without a meaning for them must not look as if it had.
-var laterWords = []string{"uid", "gid", "user", "name", "unit", "cgroup", "container", "process", "mark", "interface", "vlan"}
+var laterWords = []string{"uid", "gid", "user", "unit", "cgroup", "container", "process", "mark", "interface", "vlan"}
 
 const expectWord = "in, out, ttl=N, flags=LETTERS, fragment=first, fragment=later, fragment-id=N, type=N, code=N, id=N, " +
-	"an ICMP name, ipv4, ipv6, no-link, problem=REASON, reply or reply-error, e.g. fragment=later"
+	"an ICMP name, ipv4, ipv6, no-link, problem=REASON, name=NAME, reply or reply-error, e.g. fragment=later"
 
 // nonIPWord takes one word behind a frame that is not IP.
 func (p *textParser) nonIPWord(name, value string, w word) (sets string, err error) {
@@ -111,6 +111,8 @@ func (p *textParser) ipWord(name, value string, w word) (sets string, err error)
 		return name, nil
 	case "problem":
 		return name, p.parseProblem(value, w)
+	case "name":
+		return w.text, p.parseNames(value, w)
 	}
 	return "", errAt(w.column, expectWord, "unknown word %s", w.quote())
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -8,13 +9,27 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 )
 
+// setKind is what a set has elements of.
+type setKind uint8
+
+const (
+	unknownSet setKind = iota // it could not be read
+	addressSet
+	domainSet
+)
+
+func (k setKind) String() string { return [...]string{"nothing", "addresses", "domains"}[k] }
+
 // namedSet is a set of the policy.
 type namedSet struct {
-	set  *ipset.Set // nil if it could not be read, which was reported
-	used bool
+	kind      setKind
+	addresses *ipset.Set  // nil if there are none, or they could not be read, which was reported
+	domains   *domain.Set // so too
+	used      bool
 }
 
 // readSets reads `sets`.
@@ -39,38 +54,36 @@ func (r *reader) readSets(n *yaml.Node) {
 			r.name(key, "the name of a set")
 		}
 		if r.fits(key, value, "set "+quote(name), policyKeys.find("sets").shape.of) {
-			s.set = r.readSet(r.read(value, setKeys, "set "+quote(name)))
+			r.readSet(s, r.read(value, setKeys, "set "+quote(name)))
 		}
 	}
 }
 
 // readSet reads one set, from the policy or from its file.
-func (r *reader) readSet(v values) *ipset.Set {
-	if v.value["addresses"] != nil {
+func (r *reader) readSet(s *namedSet, v values) {
+	switch given(v, setKeys.exactlyOne...) {
+	case "addresses":
+		s.kind = addressSet
 		if ranges, ok := r.elements(v, "addresses"); ok {
-			return ipset.New(ranges)
+			s.addresses = ipset.New(ranges)
 		}
-		return nil
+	case "file":
+		s.kind = addressSet
+		s.addresses = r.readAddressFile(v.value["file"])
+	case "domains":
+		s.kind = domainSet
+		s.domains = r.domainList(v)
+	case "domain_file":
+		s.kind = domainSet
+		s.domains = r.readDomainFile(v.value["domain_file"])
 	}
-	n := v.value["file"]
-	if n == nil {
-		return nil
-	}
-	if n.Value == "" {
-		r.errorAt(n, "file wants a path, found an empty text")
-		return nil
-	}
-	if r.open == nil {
-		r.errorAt(n, "set files cannot be read here; write the addresses into the policy")
-		return nil
-	}
-	path := n.Value
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(filepath.Dir(r.file), path)
-	}
-	file, err := r.open(path)
-	if err != nil {
-		r.errorAt(n, "open set file %s: %s", quote(path), cause(err))
+}
+
+// readAddressFile reads the file of a set of addresses; nil where it cannot be
+// used, which was reported.
+func (r *reader) readAddressFile(n *yaml.Node) *ipset.Set {
+	file, path := r.openBeside(n, "file", "set file", "addresses")
+	if file == nil {
 		return nil
 	}
 	defer file.Close()
@@ -83,6 +96,29 @@ func (r *reader) readSet(v values) *ipset.Set {
 		return nil
 	}
 	return set
+}
+
+// openBeside opens the file that the value of a key names, nil where it cannot,
+// which was reported. The path is relative to the policy's folder.
+func (r *reader) openBeside(n *yaml.Node, key, what, content string) (io.ReadCloser, string) {
+	if n.Value == "" {
+		r.errorAt(n, "%s wants a path, found an empty text", key)
+		return nil, ""
+	}
+	if r.open == nil {
+		r.errorAt(n, "%ss cannot be read here; write the %s into the policy", what, content)
+		return nil, ""
+	}
+	path := n.Value
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(r.file), path)
+	}
+	file, err := r.open(path)
+	if err != nil {
+		r.errorAt(n, "open %s %s: %s", what, quote(path), cause(err))
+		return nil, ""
+	}
+	return file, path
 }
 
 // elements reads a list of address elements; ok is false if one is wrong.
@@ -99,13 +135,13 @@ func (r *reader) elements(v values, name string) (ranges []ipset.Range, ok bool)
 
 // addresses reads the address keys of `to` or `from`: (addresses ∩ sets) −
 // except. It is nil where none is given, or where one is wrong.
-func (r *reader) addresses(v values, o *object) *ipset.Set {
+func (r *reader) addresses(v values, o *object, chosen chosenSets) *ipset.Set {
 	addresses, okAddresses := r.elements(v, "addresses")
 	except, okExcept := r.elements(v, "except")
-	sets, okSets := r.setList(v)
-	if !okAddresses || !okExcept || !okSets {
+	if !okAddresses || !okExcept || !chosen.ok {
 		return nil
 	}
+	sets := chosen.addresses
 	var out *ipset.Set
 	switch {
 	case addresses != nil && sets != nil:
@@ -143,32 +179,59 @@ func (r *reader) warnOneFamily(n *yaml.Node, except *ipset.Set) {
 	}
 }
 
-// setList reads `sets` of `to` or `from`: nil where it is not given, the set
-// itself where it names one, else the union.
-func (r *reader) setList(v values) (out *ipset.Set, ok bool) {
-	ok = true
-	var lists [][]ipset.Range
-	nodes := v.list["sets"]
-	for _, n := range nodes {
+// chosenSets is what `sets` of `to` or `from` stands for: where it names one
+// set, that itself, else the union. Sets are of one kind.
+type chosenSets struct {
+	kind      setKind
+	addresses *ipset.Set
+	domains   *domain.Set
+	ok        bool // all of them could be read
+}
+
+// setList reads `sets` of `to` or `from`.
+func (r *reader) setList(v values, o *object) chosenSets {
+	out := chosenSets{ok: true}
+	var ranges [][]ipset.Range
+	var domains []*domain.Set
+	var names []string
+	for _, n := range v.list["sets"] {
 		s := r.sets[n.Value]
-		switch {
-		case s == nil:
+		if s == nil {
 			r.errorAt(n, "unknown set %s%s", quote(n.Value), r.unknownSet(n.Value))
-			ok = false
+			out.ok = false
 			continue
-		case s.set == nil:
-			ok = false
-		case len(nodes) == 1:
-			out = s.set
-		default:
-			lists = append(lists, s.set.Ranges())
 		}
 		s.used = true
+		switch {
+		case s.kind == domainSet && o == fromKeys:
+			r.errorAt(n, "set %s has domains, and a source is known by its address only", quote(n.Value))
+			out.ok = false
+		case out.kind == unknownSet:
+			out.kind = s.kind
+		case s.kind != unknownSet && s.kind != out.kind:
+			r.errorAt(n, "set %s has %s, and those before it have %s; write two rules", quote(n.Value), s.kind, out.kind)
+			out.ok = false
+		}
+		switch {
+		case s.addresses != nil:
+			out.addresses = s.addresses
+			ranges = append(ranges, s.addresses.Ranges())
+		case s.domains != nil:
+			out.domains = s.domains
+			domains, names = append(domains, s.domains), append(names, n.Value)
+		default:
+			out.ok = false
+		}
 	}
-	if len(nodes) > 1 && ok {
-		out = ipset.New(slices.Concat(lists...))
+	switch {
+	case !out.ok:
+		return chosenSets{kind: out.kind}
+	case len(ranges) > 1:
+		out.addresses = ipset.New(slices.Concat(ranges...))
+	case len(domains) > 1:
+		out.domains = r.joinDomains(names, domains)
 	}
-	return out, ok
+	return out
 }
 
 func (r *reader) unknownSet(name string) string {

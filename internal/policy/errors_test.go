@@ -38,7 +38,7 @@ type problemTest struct {
 }
 
 func TestProblems(t *testing.T) {
-	for _, tt := range slices.Concat(textProblems, keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems) {
+	for _, tt := range slices.Concat(textProblems, keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems, domainProblems, dnsProblems) {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
 			p, problems := Parse("p.yaml", []byte(tt.text), setFiles(testSetFiles))
 			var got []string
@@ -59,6 +59,10 @@ var testSetFiles = map[string]string{
 	"ok.txt":    "10.0.0.0/8\n",
 	"bad.txt":   "10.0.0.0/8\n\n  10.0.0.1/8 # x\nfoo\n",
 	"empty.txt": "# nothing\n",
+
+	"names.txt":       "a.example\n*.b.example\n0.0.0.0 ads.example track.example # hosts\n",
+	"bad-names.txt":   "a.example\n\n  *.*.example # x\nb.example c.example\n",
+	"empty-names.txt": "# nothing\n0.0.0.0 0.0.0.0\n",
 }
 
 var textProblems = []problemTest{
@@ -161,25 +165,24 @@ var keyProblems = []problemTest{
 		`p.yaml:2:1: unknown key "mod" in the policy; did you mean "mode"?`,
 	}},
 	{name: "unknown key, nothing near", schema: true, text: "version: 1\nfrobnicate: x\n", want: []string{
-		`p.yaml:2:1: unknown key "frobnicate" in the policy; it can be version, name, interfaces, mode, sets, egress, ingress or flows`,
+		`p.yaml:2:1: unknown key "frobnicate" in the policy; it can be version, name, interfaces, mode, sets, egress, ingress, dns or flows`,
 	}},
 	{name: "unknown key in rule", schema: true, text: inRule("action: drop\nprots: [80]"), want: []string{
-		`p.yaml:6:5: unknown key "prots" in the rule; it can be name, action, events, to or from`,
+		`p.yaml:6:5: unknown key "prots" in the rule; it can be name, action, events, verify, ech, quic, to or from`,
 	}},
 	{name: "unknown keys everywhere", schema: true, text: "version: 1\nsets: {a: {adresses: [10.0.0.0/8]}}\negress: {defualt: drop}\nflows: {maximum: 3}\n", want: []string{
 		`p.yaml:2:12: unknown key "adresses" in set "a"; did you mean "addresses"?`,
-		`p.yaml:2:12: set "a" needs addresses or file`,
+		`p.yaml:2:12: set "a" needs addresses, file, domains or domain_file`,
 		`p.yaml:3:10: unknown key "defualt" in egress; did you mean "default"?`,
 		`p.yaml:3:10: egress has no default, which it needs, such as "default: drop"`,
 		`p.yaml:4:9: unknown key "maximum" in flows; it can be max`,
 		`p.yaml:4:9: flows has no max, which it needs, such as "max: 262144"`,
 	}},
-	{name: "later keys", schema: true, text: inRule("action: drop\nlimit: {rate: 1/s}\nfrom: {user: x, addresses: [10.0.0.0/8]}\nto: {domains: [x], set: y}") + "dns: {}\n", want: []string{
+	{name: "later keys", schema: true, text: inRule("action: drop\nlimit: {rate: 1/s}\nfrom: {user: x, addresses: [10.0.0.0/8]}\nto: {set: y}") + "quota: {}\n", want: []string{
 		`p.yaml:6:5: unknown key "limit" in the rule: this version of egate has no such key`,
 		`p.yaml:7:12: unknown key "user" in from: this version of egate has no such key`,
-		`p.yaml:8:10: unknown key "domains" in to: this version of egate has no such key`,
-		`p.yaml:8:24: unknown key "set" in to: this version of egate has no such key; did you mean "sets"?`,
-		`p.yaml:9:1: unknown key "dns" in the policy: this version of egate has no such key`,
+		`p.yaml:8:10: unknown key "set" in to: this version of egate has no such key; did you mean "sets"?`,
+		`p.yaml:9:1: unknown key "quota" in the policy: this version of egate has no such key`,
 	}},
 	{name: "protocols in from", schema: true, text: inRule("action: drop\nfrom: {protocols: [tcp]}"), want: []string{
 		`p.yaml:6:12: unknown key "protocols" in from; it can be addresses, except, sets or ports`,
@@ -214,10 +217,10 @@ var keyProblems = []problemTest{
 	}},
 	{name: "texts with newlines", text: "version: 1\nsets: {\"a\\nb\": {}, c: {file: \"x\\ny\"}}\negress: {default: drop, rules: [{action: \"d\\nx\", \"e\\nf\": 1, to: {addresses: \"a\\nb\", sets: [\"z\\nz\"]}}]}\nname: !%0Ax y\n", want: []string{
 		`p.yaml:2:8: the name of a set "a\nb" has a character other than letters, digits, '.', '_' and '-'`,
-		`p.yaml:2:16: set "a\nb" needs addresses or file`,
+		`p.yaml:2:16: set "a\nb" needs addresses, file, domains or domain_file`,
 		`p.yaml:2:30: open set file "x\ny": no such file or directory`,
 		`p.yaml:3:42: unknown action "d\nx"; it can be allow, drop, reject or continue`,
-		`p.yaml:3:50: unknown key "e\nf" in the rule; it can be name, action, events, to or from`,
+		`p.yaml:3:50: unknown key "e\nf" in the rule; it can be name, action, events, verify, ech, quic, to or from`,
 		`p.yaml:3:77: addresses wants a list, found the text "a\nb"`,
 		`p.yaml:3:92: unknown set "z\nz"; it can be c`,
 		`p.yaml:4:7: the tag "!\nx"; the policy language has none`,
@@ -328,7 +331,7 @@ var valueProblems = []problemTest{
 		`p.yaml:6:34: "2001:db8::1/32" has host bits set; the prefix is 2001:db8::/32`,
 	}},
 	{name: "addresses", schema: true, text: inTo("{addresses: [example.com, any, 10.0.0.0/33, 10.0.0.300, 10.0.0.9-10.0.0.1], except: [nope]}"), want: []string{
-		`p.yaml:6:22: "example.com" is not an address; names are not part of this version, write the addresses or a set of them`,
+		`p.yaml:6:22: "example.com" is not an address; names belong in domains, of to or of a set`,
 		`p.yaml:6:35: "any" is not an address; every address is 0.0.0.0/0 and ::/0`,
 		`p.yaml:6:40: "10.0.0.0/33" has a prefix length above 32`,
 		`p.yaml:6:53: "10.0.0.300" has a part above 255`,
@@ -446,7 +449,7 @@ var setProblems = []problemTest{
 	}},
 	{name: "set with both", schema: true, text: "version: 1\nsets:\n  a: {addresses: [10.0.0.0/8], file: ok.txt}\n  b: {}\n", want: []string{
 		`p.yaml:3:7: set "a" needs only one of addresses and file`,
-		`p.yaml:4:6: set "b" needs addresses or file`,
+		`p.yaml:4:6: set "b" needs addresses, file, domains or domain_file`,
 	}},
 	{name: "set file missing", text: "version: 1\nsets:\n  a: {file: nope.txt}\n  b: {file: \"\"}\n", want: []string{
 		`p.yaml:3:13: open set file "nope.txt": no such file or directory`,

@@ -1,6 +1,10 @@
 package policy
 
-import "egate/internal/verdict"
+import (
+	"fmt"
+
+	"egate/internal/verdict"
+)
 
 // Exemptions lists, one clause each, what passes in a direction although no
 // rule decides it and the default would not let it: what a host needs to have
@@ -21,8 +25,29 @@ func (p *Policy) Exemptions(d verdict.Direction) []string {
 		"IPv6 multicast listener messages (icmpv6/130 to icmpv6/132 and icmpv6/143 with hop limit 1)",
 		dhcp,
 	}
+	if d == verdict.Egress && p.ReadsDNS() {
+		out = append(out, "DNS (udp and tcp port 53) to "+p.DNS.servers())
+	}
 	if c.Replies {
 		out = append(out, "replies: packets of connections that "+opener+" opened, and ICMP errors about them")
 	}
 	return out
+}
+
+// servers says in words whose answers open names.
+func (d *DNS) servers() string {
+	if d.Servers == nil {
+		return "the resolvers that this host uses"
+	}
+	text := "the resolvers of dns:"
+	for i, a := range d.Servers {
+		if i == 8 {
+			return fmt.Sprintf("%s and %d more", text, len(d.Servers)-i)
+		}
+		if i > 0 {
+			text += ","
+		}
+		text += " " + a.String()
+	}
+	return text
 }

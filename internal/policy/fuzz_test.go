@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 	"egate/internal/verdict"
 )
@@ -28,7 +30,7 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(text)
 	}
-	for _, tt := range slices.Concat(textProblems, keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems) {
+	for _, tt := range slices.Concat(textProblems, keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems, domainProblems, dnsProblems) {
 		if len(tt.text) < 4096 {
 			f.Add([]byte(tt.text))
 		}
@@ -61,7 +63,7 @@ func FuzzParse(f *testing.F) {
 func checkPlace(t *testing.T, p Problem, text []byte) {
 	switch p.Pos.File {
 	case "p.yaml":
-	case "bad.txt":
+	case "bad.txt", "bad-names.txt":
 		return
 	default:
 		t.Fatalf("problem in no file: %v", p)
@@ -79,7 +81,8 @@ func checkModel(t *testing.T, p *Policy) {
 	if len(p.Interfaces) == 0 || p.MaxFlows < MinFlows || p.MaxFlows > MaxFlows || len(p.Name) > MaxNameLength {
 		t.Fatalf("policy %+v", p)
 	}
-	for _, c := range p.Chains {
+	checkDNS(t, &p.DNS)
+	for d, c := range p.Chains {
 		if !c.Default.Decides() || len(c.Rules) > MaxRules {
 			t.Fatalf("chain %+v", c)
 		}
@@ -91,6 +94,12 @@ func checkModel(t *testing.T, p *Policy) {
 				if s != nil && s.IsEmpty() {
 					t.Fatalf("rule %+v asks for no address", r)
 				}
+			}
+			switch verifies := r.Verify != VerifyNone || r.DropECH || r.DropQUIC; {
+			case r.Domains == nil && verifies, verifies && r.Action != verdict.Allow:
+				t.Fatalf("rule %+v verifies what does not begin", r)
+			case r.Domains != nil && (r.Domains.Len() == 0 || verdict.Direction(d) != verdict.Egress):
+				t.Fatalf("rule %+v has domains", r)
 			}
 			for _, services := range [][]Service{r.Services, r.SourcePorts} {
 				if services != nil && len(services) == 0 {
@@ -106,5 +115,17 @@ func checkModel(t *testing.T, p *Policy) {
 				}
 			}
 		}
+	}
+}
+
+func checkDNS(t *testing.T, d *DNS) {
+	switch {
+	case d.MaxLabel < 1 || d.MaxLabel > domain.MaxLabel,
+		!slices.IsSortedFunc(d.Servers, netip.Addr.Compare), len(slices.Compact(slices.Clone(d.Servers))) != len(d.Servers),
+		!slices.IsSorted(d.Types), len(slices.Compact(slices.Clone(d.Types))) != len(d.Types),
+		d.NXDomain && !d.ListedOnly,
+		d.Elsewhere == verdict.Continue,
+		!d.Given && (d.Servers != nil || d.Types != nil || d.ListedOnly || d.Rate != EventRate{} || d.Elsewhere != verdict.Allow):
+		t.Fatalf("dns %+v", d)
 	}
 }

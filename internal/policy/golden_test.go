@@ -55,6 +55,11 @@ func TestExamples(t *testing.T) {
 func dump(p *Policy) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "policy %q interfaces %q audit %v flows %d\n", p.Name, p.Interfaces, p.Audit, p.MaxFlows)
+	if p.DNS.Given {
+		d := &p.DNS
+		fmt.Fprintf(&b, "dns servers %v listed only %v nxdomain %v types %d max label %d rate %s elsewhere %v\n",
+			d.Servers, d.ListedOnly, d.NXDomain, d.Types, d.MaxLabel, dumpEvents(d.Rate), d.Elsewhere)
+	}
 	for _, d := range verdict.Directions {
 		c := &p.Chains[d]
 		fmt.Fprintf(&b, "\n%v default %v replies %v events %s line %d:%d\n", d, c.Default, c.Replies, dumpEvents(c.Events), c.Pos.Line, c.Pos.Column)
@@ -63,6 +68,7 @@ func dump(p *Policy) string {
 			fmt.Fprintf(&b, "  %s %v events %s line %d:%d\n", r.Label(i), r.Action, dumpEvents(r.Events), r.Pos.Line, r.Pos.Column)
 			dumpSet(&b, "to", r.To)
 			dumpSet(&b, "from", r.From)
+			dumpDomains(&b, r)
 			dumpServices(&b, "services", r.Services)
 			dumpServices(&b, "source ports", r.SourcePorts)
 		}
@@ -87,6 +93,17 @@ func dumpSet(b *strings.Builder, what string, s *ipset.Set) {
 	fmt.Fprintf(b, "    %s\n", what)
 	for _, r := range s.Ranges() {
 		fmt.Fprintf(b, "      %v-%v\n", r.First, r.Last)
+	}
+}
+
+func dumpDomains(b *strings.Builder, r *Rule) {
+	if r.Domains == nil {
+		return
+	}
+	verify := map[Verify]string{VerifyNone: "none", VerifyWellKnown: "well known", VerifyAll: "all"}[r.Verify]
+	fmt.Fprintf(b, "    domains verify %s drop ech %v drop quic %v\n", verify, r.DropECH, r.DropQUIC)
+	for _, p := range r.Domains.Patterns() {
+		fmt.Fprintf(b, "      %v\n", p)
 	}
 }
 

@@ -3,6 +3,8 @@ package policy
 import (
 	"fmt"
 	"regexp"
+
+	"egate/internal/domain"
 )
 
 // The language of policy files, as a table. The reader checks keys and types
@@ -17,6 +19,8 @@ type object struct {
 	exactlyOne []string // keys of which one must be given
 	apart      []string // keys that no packet can meet together
 	nonEmpty   bool     // at least one key
+
+	elsewhere map[string]string // keys that are none here, and where they belong
 }
 
 // key is one key of an object.
@@ -71,6 +75,10 @@ func textLike(what, p string) shape {
 var (
 	nameShape      = textLike("a name", namePattern)
 	addressShape   = textLike("an address", `^[0-9A-Fa-f:.]*[:.][0-9A-Fa-f:.]*(/[0-9]{1,3}|-[0-9A-Fa-f:.]+)?$`)
+	serverShape    = textLike("an address", `^[0-9A-Fa-f:.]*[:.][0-9A-Fa-f:.]*$`)
+	domainShape    = textLike("a domain", `^(\*\.)?[^\x00-\x2c/:-@\x5b-\x5e\x60\x7b-\x7f]+$`)
+	typeShape      = shape{what: "a type such as A or TYPE65", words: typeNames(), pattern: `^TYPE[1-9][0-9]{0,4}$`, explains: true}
+	rateShape      = textLike("a rate such as 50/s", `^[1-9][0-9]{0,6}/[smh]$`)
 	interfaceShape = textLike("an interface", `^[^/:\s\\]{1,63}$`)
 	eventsShape    = textLike("none, all or a rate such as 10/s", `^(none|all|[1-9][0-9]{0,6}/[smh])$`)
 	pathShape      = textLike("a path", `^.+$`)
@@ -93,13 +101,16 @@ var policyKeys = &object{
 		{name: "mode", shape: wordOf("enforce", "audit"), absent: "enforce",
 			doc: "`audit` decides, counts and reports, but lets everything pass.", example: "mode: audit"},
 		{name: "sets", shape: shape{kind: named, what: "a mapping", of: new(sectionOf(setKeys))},
-			doc:     "Sets of addresses, each under a name that rules can use. A set that no rule uses is a warning.",
-			example: "sets:\n  office: {addresses: [10.0.0.0/8, 2001:db8::/32]}\n  threats: {file: threats.txt}"},
+			doc:     "Sets of addresses or of domains, each under a name that rules can use. A set that no rule uses is a warning.",
+			example: "sets:\n  office: {addresses: [10.0.0.0/8, 2001:db8::/32]}\n  threats: {file: threats.txt}\n  mirrors: {domains: [deb.example.org, \"*.cdn.example.org\"]}"},
 		{name: "egress", shape: sectionOf(chainKeys), absent: "everything is allowed",
 			doc:     "What may leave through the interfaces.",
 			example: "egress:\n  default: drop\n  rules:\n    - {name: web, action: allow, to: {ports: [tcp/443]}}"},
 		{name: "ingress", shape: sectionOf(chainKeys), absent: "everything is allowed",
 			doc: "What may come in through the interfaces.", example: "ingress: {default: allow}"},
+		{name: "dns", shape: sectionOf(dnsKeys), absent: "as `dns: {}` where a rule of egress has domains; else DNS is traffic like any other",
+			doc:     "Whose DNS answers open names, and what may be asked. With it, DNS with these servers passes where no rule decides about it, even if the default is not allow.",
+			example: "dns: {servers: [10.0.0.53, \"2001:db8::53\"], names: listed}"},
 		{name: "flows", shape: sectionOf(flowsKeys),
 			doc: "The table that recognises replies.", example: "flows: {max: 65536}"},
 	},
@@ -107,14 +118,19 @@ var policyKeys = &object{
 
 var setKeys = &object{
 	name:       "set",
-	doc:        "A set of addresses, written here or in a file of its own.",
-	exactlyOne: []string{"addresses", "file"},
+	doc:        "A set of addresses or of domains, written here or in a file of its own.",
+	exactlyOne: []string{"addresses", "file", "domains", "domain_file"},
 	keys: []key{
 		{name: "addresses", shape: listOf(addressShape),
 			doc: "Addresses, prefixes and ranges a-b, IPv4 and IPv6 alike.", example: "addresses: [10.0.0.0/8, 192.0.2.10-192.0.2.19, 2001:db8::/32]"},
 		{name: "file", shape: pathShape,
 			doc:     fmt.Sprintf("A file with one address, prefix or range a line; `#` begins a comment. The path is relative to the folder of the policy file. At most %d elements; a file without any is an error, so that a feed that failed does not empty a set unseen.", maxSetEntries),
 			example: "file: threats.txt"},
+		{name: "domains", shape: listOf(domainShape),
+			doc: "Domains, as in `to`.", example: `domains: [deb.example.org, "*.cdn.example.org"]`},
+		{name: "domain_file", shape: pathShape,
+			doc:     fmt.Sprintf("A file with one domain a line, as in `to`; `#` begins a comment. Lines of hosts files, `0.0.0.0 ads.example`, are read too, and their addresses say nothing. The path is relative to the folder of the policy file. At most %d domains in the whole policy; a file without any is an error.", MaxDomains),
+			example: "domain_file: names.txt"},
 	},
 }
 
@@ -138,6 +154,9 @@ var chainKeys = &object{
 var ruleKeys = &object{
 	name: "rule",
 	doc:  "A rule without `to` and `from` matches every IP packet.",
+	elsewhere: map[string]string{
+		"domains": "domains belong in to",
+	},
 	keys: []key{
 		{name: "name", shape: nameShape, absent: "the rule's place, as #3, and it may be merged with its neighbours",
 			doc: "What counters and events call the rule. A rule with a name has counters of its own, which go on over policies. No two rules of a direction share one, and none is called `default`.", example: "name: no-ping"},
@@ -146,6 +165,15 @@ var ruleKeys = &object{
 		{name: "events", shape: eventsShape, absent: "10/s for drop and reject, none for allow and continue",
 			doc:     "How many matching packets become events: `none`, `all`, or a rate a second, minute or hour such as `10/s`, `5/m`, `1/h`. The number is also how many may come at once.",
 			example: "events: 5/m"},
+		{name: "verify", shape: wordOf("sni", "none"), absent: "for rules with domains, connections to tcp/443 and tcp/80 as with `sni`, others as with `none`",
+			doc:     "Whether a TCP connection that the rule lets begin must say one of the rule's domains: as the server name of its TLS ClientHello or as the Host of its HTTP request. `sni` asks that of every TCP port; a connection that begins with anything else is reset then. Only in allow rules of egress with domains.",
+			example: "verify: sni"},
+		{name: "ech", shape: wordOf("allow", "drop"), absent: "allow",
+			doc:     "Whether a ClientHello may have a second one in it that only the server can read (ECH). With `drop` such a connection is reset. Only in allow rules of egress with domains.",
+			example: "ech: drop"},
+		{name: "quic", shape: wordOf("allow", "drop"), absent: "allow",
+			doc:     "Whether udp/443 passes. QUIC hides its server name from egate; with `drop` it is rejected, and clients fall back to TCP. Only in allow rules of egress with domains.",
+			example: "quic: drop"},
 		{name: "to", shape: sectionOf(toKeys), absent: "any destination",
 			doc: "The packet's destination, in both directions.", example: "to: {addresses: [192.0.2.0/24], ports: [tcp/443]}"},
 		{name: "from", shape: sectionOf(fromKeys), absent: "any source",
@@ -158,7 +186,15 @@ var toKeys = &object{
 	doc:      "Every key given must match.",
 	nonEmpty: true,
 	apart:    []string{"ports", "icmp"},
-	keys: append(addressKeys("destination"),
+	elsewhere: map[string]string{
+		"verify": "it belongs in the rule, beside to",
+		"ech":    "it belongs in the rule, beside to",
+		"quic":   "it belongs in the rule, beside to",
+	},
+	keys: append(addressKeys("destination", ", either all of addresses or all of domains"),
+		key{name: "domains", shape: listOf(domainShape),
+			doc:     "Domains: a name, or `*.` and a name for all names below it at any depth but not itself. The destination is an address that one of them resolved to. Together with `addresses`, `except` or sets of addresses both must hold. Not together with sets of domains. Only in egress.",
+			example: `domains: [registry.example.com, "*.cdn.example.com"]`},
 		key{name: "protocols", shape: listOf(protocolShape),
 			doc: "IP protocols, by name or number. `icmp` is IPv4's alone, `icmpv6` IPv6's.", example: "protocols: [udp, gre, 112]"},
 		key{name: "ports", shape: listOf(portShape),
@@ -173,21 +209,25 @@ var fromKeys = &object{
 	name:     "from",
 	doc:      "Every key given must match.",
 	nonEmpty: true,
-	keys: append(addressKeys("source"),
+	elsewhere: map[string]string{
+		"domains": "a source is known by its address only; domains belong in to",
+	},
+	keys: append(addressKeys("source", " of addresses"),
 		key{name: "ports", shape: listOf(portShape),
 			doc: "Source ports, written like destination ports.", example: "ports: [udp/123]"},
 	),
 }
 
-// addressKeys are the keys that `to` and `from` share.
-func addressKeys(end string) []key {
+// addressKeys are the keys that `to` and `from` share; kinds says what sets
+// they take.
+func addressKeys(end, kinds string) []key {
 	return []key{
 		{name: "addresses", shape: listOf(addressShape),
 			doc: "Addresses, prefixes and ranges a-b that the " + end + " is one of. Host bits set in a prefix are an error. A text that begins or ends with a colon needs quotes in YAML.", example: `addresses: [192.0.2.1, 10.0.0.0/8, 198.51.100.7-198.51.100.9, "fe80::/10"]`},
 		{name: "except", shape: listOf(addressShape),
 			doc: "Addresses that are taken out again: of `addresses` and `sets`, or of all addresses where neither is given. Name addresses of both families then: one that names only IPv4 addresses leaves all of IPv6.", example: "except: [10.0.0.53]"},
 		{name: "sets", shape: listOf(nameShape),
-			doc: "Names of sets; the " + end + " is in one of them. Together with `addresses` it must be in both.", example: "sets: [threats]"},
+			doc: "Names of sets" + kinds + "; the " + end + " is in one of them. Together with `addresses` it must be in both.", example: "sets: [threats]"},
 	}
 }
 
@@ -200,14 +240,39 @@ var flowsKeys = &object{
 	},
 }
 
+var dnsKeys = &object{
+	name: "dns",
+	doc:  "What the policy says of DNS itself. An empty mapping is allowed: every key has a value if absent.",
+	keys: []key{
+		{name: "servers", shape: shape{kind: list, what: "a list", of: &serverShape, maxItems: MaxServers}, absent: "those that the host uses when the policy is applied, local stubs on loopback with their upstream servers included",
+			doc:     fmt.Sprintf("The resolvers whose answers open names, at most %d addresses.", MaxServers),
+			example: `servers: [10.0.0.53, "2001:db8::53"]`},
+		{name: "names", shape: wordOf("any", "listed"), absent: "any",
+			doc:     "Which names the servers may be asked for: `any`, or those that an allow rule of egress lists. With `listed` other questions are answered at once and do not leave.",
+			example: "names: listed"},
+		{name: "refuse", shape: wordOf("refused", "nxdomain"), absent: "refused",
+			doc:     "How they are answered: REFUSED, which says that it was forbidden, or NXDOMAIN, at which programs stop trying. Only with `names: listed`.",
+			example: "refuse: nxdomain\nnames: listed"},
+		{name: "types", shape: listOf(typeShape), absent: "all",
+			doc: "Types of questions that may be asked, by name or as `TYPE65`. Types above 255, such as CAA, are not told apart.", example: "types: [A, AAAA, HTTPS]"},
+		{name: "max_label", shape: shape{what: "a number", number: true, min: 1, max: domain.MaxLabel}, absent: fmt.Sprint(domain.MaxLabel),
+			doc: "The longest label, in bytes, that a question may have. Data that is smuggled out in names needs long ones.", example: "max_label: 40"},
+		{name: "rate", shape: rateShape, absent: "any number",
+			doc: "How many questions may be asked, of the whole gate: a number a second, minute or hour. The number is also how many may come at once.", example: "rate: 50/s"},
+		{name: "elsewhere", shape: wordOf("allow", "drop", "reject"), absent: "allow, which leaves it to the rules",
+			doc:     "What happens to DNS around these servers: DNS (port 53) to others, DNS over TLS and QUIC (port 853) to any, DNS over HTTPS (port 443) to well known resolvers. It is decided before any rule.",
+			example: "elsewhere: reject"},
+	},
+}
+
 // objects lists all of the table, outermost first.
-var objects = []*object{policyKeys, setKeys, chainKeys, ruleKeys, toKeys, fromKeys, flowsKeys}
+var objects = []*object{policyKeys, setKeys, chainKeys, ruleKeys, toKeys, fromKeys, dnsKeys, flowsKeys}
 
 // laterKeys are keys of the language's design that no version has yet; who
 // copies one from a plan deserves a better sentence than "unknown".
 var laterKeys = map[string]bool{
-	"domains": true, "user": true, "unit": true, "process": true, "cgroup": true, "limit": true,
-	"shape": true, "dns": true, "verify": true, "set": true, "quota": true,
+	"user": true, "unit": true, "process": true, "cgroup": true, "limit": true,
+	"shape": true, "set": true, "quota": true,
 }
 
 // find gives the key of a name, or nil.

@@ -22,7 +22,7 @@ func TestLoadFindsSetFilesBesideThePolicy(t *testing.T) {
 func TestLoadErrors(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "p.yaml")
-	write(t, path, "version: 1\nsets:\n  a: {file: fifo}\n  b: {file: .}\n  c: {file: none.txt}\n  d: {file: bad.txt}\n")
+	write(t, path, "version: 1\nsets:\n  a: {file: fifo}\n  b: {file: .}\n  c: {file: none.txt}\n  d: {file: bad.txt}\n  e: {domain_file: fifo}\n  f: {domain_file: bad.txt}\n")
 	write(t, filepath.Join(dir, "bad.txt"), "10.0.0.0/8\nfoo\n")
 	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
 		t.Fatal(err)
@@ -33,6 +33,8 @@ func TestLoadErrors(t *testing.T) {
 		{path, "DIR/p.yaml:3:13: open set file \"DIR/fifo\": not a regular file\n" +
 			"DIR/p.yaml:4:13: open set file \"DIR\": not a regular file\n" +
 			"DIR/p.yaml:5:13: open set file \"DIR/none.txt\": no such file or directory\n" +
+			"DIR/p.yaml:7:20: open domain file \"DIR/fifo\": not a regular file\n" +
+			"DIR/bad.txt:1:1: \"10.0.0.0/8\" is an address and not a name; write it under addresses\n" +
 			"DIR/bad.txt:2:1: \"foo\" is not an address"},
 	}
 	for _, tt := range tests {
@@ -44,8 +46,9 @@ func TestLoadErrors(t *testing.T) {
 }
 
 func TestParseWithoutOpener(t *testing.T) {
-	_, problems := Parse("p.yaml", []byte("version: 1\nsets: {a: {file: x}}\n"), nil)
-	if got, want := problems.Error(), "p.yaml:2:18: set files cannot be read here; write the addresses into the policy"; got != want {
+	_, problems := Parse("p.yaml", []byte("version: 1\nsets: {a: {file: x}, b: {domain_file: y}}\n"), nil)
+	if got, want := problems.Error(), "p.yaml:2:18: set files cannot be read here; write the addresses into the policy\n"+
+		"p.yaml:2:39: domain files cannot be read here; write the domains into the policy"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

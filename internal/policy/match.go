@@ -1,13 +1,17 @@
 package policy
 
 import (
+	"slices"
+
 	"egate/internal/ipset"
 	"egate/internal/packet"
 )
 
-// Matches tells whether a packet meets all that the rule asks for.
-func (r *Rule) Matches(k *packet.Key) bool {
-	return holdsAddress(r.To, k.Has(packet.HaveDst), k.Dst) &&
+// Matches tells whether a packet meets all that the rule asks for. names is
+// what its destination is known as.
+func (r *Rule) Matches(k *packet.Key, names []string) bool {
+	return (r.Domains == nil || slices.ContainsFunc(names, r.Domains.Matches)) &&
+		holdsAddress(r.To, k.Has(packet.HaveDst), k.Dst) &&
 		holdsAddress(r.From, k.Has(packet.HaveSrc), k.Src) &&
 		holdsService(r.Services, k, k.Selector) &&
 		holdsService(r.SourcePorts, k, k.SourcePort)

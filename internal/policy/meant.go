@@ -81,7 +81,7 @@ func meantAddress(text string) string {
 		return ""
 	}
 	if len(text) <= 253 && hostName.MatchString(text) {
-		return "; names are not part of this version, write the addresses or a set of them"
+		return "; names belong in domains, of to or of a set"
 	}
 	return ""
 }

@@ -24,8 +24,8 @@ var meantProblems = []problemTest{
 		`p.yaml:6:22: "10.0.0.0/255.0.0.0" has a prefix length that is not a number; write /8`,
 		`p.yaml:6:42: "10.0.0.0/255.0.255.0" has a prefix length that is not a number`,
 		`p.yaml:6:64: "*" is not an address; every address is 0.0.0.0/0 and ::/0`,
-		`p.yaml:6:69: "*.example.com" is not an address; names are not part of this version, write the addresses or a set of them`,
-		`p.yaml:6:86: "dead.beef" is not an address; names are not part of this version, write the addresses or a set of them`,
+		`p.yaml:6:69: "*.example.com" is not an address; names belong in domains, of to or of a set`,
+		`p.yaml:6:86: "dead.beef" is not an address; names belong in domains, of to or of a set`,
 	}},
 	{name: "protocols of other tools", text: inTo(`{protocols: [any, ip, ipv6-icmp, TCP]}`), want: []string{
 		`p.yaml:6:22: "any" is not a protocol that egate knows by name; a number from 0 to 255 also is; leave protocols out to mean every protocol`,

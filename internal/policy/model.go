@@ -6,8 +6,11 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 	"egate/internal/verdict"
 )
@@ -18,6 +21,8 @@ const (
 	MaxMergedRules   = 4096      // in each direction, once rules without a name are merged
 	MaxContinueRules = 64        // in each direction: every one may cost work on every packet
 	MaxNameLength    = 63        // of a policy, a set or a rule, in bytes
+	MaxDomains       = 1_000_000 // in the policy, its sets and their files, each counted once
+	MaxServers       = 64        // of dns
 	DefaultFlows     = 65536
 	MinFlows         = 1024
 	MaxFlows         = 16 << 20
@@ -45,7 +50,31 @@ type Policy struct {
 	Interfaces []string // names, globs, or "default", in the order of the file
 	Audit      bool     // mode: audit; decide and count, but let everything pass
 	MaxFlows   uint32   // flows: bound of the table that recognises replies
+	DNS        DNS
 	Chains     [2]Chain // indexed by verdict.Direction
+}
+
+// DNS is what the policy says of DNS itself: whose answers open names, and
+// what may be asked.
+type DNS struct {
+	Given      bool         // the policy has the section
+	Servers    []netip.Addr // whose answers open names, sorted; nil: those that the host uses, found when the policy is applied
+	ListedOnly bool         // questions for names that no allow rule lists are refused
+	NXDomain   bool         // and answered with NXDOMAIN instead of REFUSED
+	Types      []uint16     // of questions, sorted; nil: all
+	MaxLabel   uint8        // bytes of the longest label in a question, 63: any
+	Rate       EventRate    // of questions; the zero value: unbounded
+
+	// Elsewhere is what happens to DNS with other servers, to DNS over TLS and
+	// QUIC with any, and to known resolvers' DNS over HTTPS: Drop or Reject, or
+	// Allow, which leaves it to the rules.
+	Elsewhere verdict.Action
+}
+
+// ReadsDNS tells whether answers are read: the policy has a section dns, or a
+// rule of egress has domains.
+func (p *Policy) ReadsDNS() bool {
+	return p.DNS.Given || slices.ContainsFunc(p.Chains[verdict.Egress].Rules, func(r Rule) bool { return r.Domains != nil })
 }
 
 // Chain is the rules of one direction, in the order of the file.
@@ -73,8 +102,26 @@ type Rule struct {
 	Services    []Service
 	SourcePorts []Service
 
+	// Domains holds `to`'s domains, or those of its sets of domains: the packet
+	// goes to an address that one of these names resolved to. Rules that name
+	// the same set alone share one pointer. Only in egress.
+	Domains  *domain.Set
+	Verify   Verify
+	DropECH  bool // of connections that are verified
+	DropQUIC bool // udp/443
+
 	Events EventRate
 }
+
+// Verify says which connections must name one of the rule's domains in their
+// TLS ClientHello or HTTP request. It is VerifyNone where Domains is nil.
+type Verify uint8
+
+const (
+	VerifyNone      Verify = iota
+	VerifyWellKnown        // to tcp/443 and tcp/80
+	VerifyAll              // to any TCP port
+)
 
 // Label is what people see: the name, or the rule's place in its chain
 // counted from 1, as "#3".

@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"egate/internal/domain"
 	"egate/internal/ipset"
 )
 
@@ -128,6 +129,9 @@ type reader struct {
 	unfit   bool // one cannot: the text is to be read as one
 	streams map[*yaml.Node]*stream
 	sets    map[string]*namedSet
+
+	domainCount int                    // of all that were read
+	joined      map[string]*domain.Set // unions of sets, by their names
 }
 
 // parse reads the whole text; nil if it is no policy, or r.unfit.

@@ -6,7 +6,8 @@ import (
 )
 
 // Reference is the part of docs/POLICY.md that follows from the tables: every
-// key with its meaning and an example, protocols and ICMP messages.
+// key with its meaning and an example, protocols, ICMP messages and types of
+// DNS questions.
 func Reference() string {
 	var b strings.Builder
 	for _, o := range objects {
@@ -23,6 +24,14 @@ func Reference() string {
 	for _, m := range icmpMessages {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", m.name, typeAndCode(m.type4, m.code4), typeAndCode(m.type6, m.code6))
 	}
+	b.WriteString("\n### Types of questions\n\n")
+	for i, t := range questionTypes {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "`%s` %d", t.name, t.number)
+	}
+	b.WriteString(".\n")
 	return b.String()
 }
 

@@ -30,9 +30,12 @@ func (r *reader) policy(root *yaml.Node) *Policy {
 		}
 	}
 	r.readSets(v.value["sets"])
+	dns, dnsValues := r.dns(v.value["dns"])
+	p.DNS = dns
 	for _, d := range verdict.Directions {
 		p.Chains[d] = r.chain(root, v.value[d.String()], d)
 	}
+	r.warnDNS(p, dnsValues)
 	r.warnUnusedSets(v.value["sets"])
 	return p
 }
@@ -63,7 +66,7 @@ func (r *reader) chain(root, n *yaml.Node, d verdict.Direction) Chain {
 		return c
 	}
 	for node := range nodes {
-		rule := r.rule(node, names, &coverage)
+		rule := r.rule(node, d, names, &coverage)
 		if rule.Action == verdict.Continue {
 			if continues++; continues == MaxContinueRules+1 {
 				r.errorAt(node, "%v has more than %d rules with the action continue", d, MaxContinueRules)
@@ -113,8 +116,9 @@ func action(word string) verdict.Action {
 	return verdict.Allow
 }
 
-// rule reads one rule; names holds those of the rules before, with their lines.
-func (r *reader) rule(n *yaml.Node, names map[string]int, coverage *icmpCoverage) Rule {
+// rule reads one rule of a direction; names holds those of the rules before,
+// with their lines.
+func (r *reader) rule(n *yaml.Node, d verdict.Direction, names map[string]int, coverage *icmpCoverage) Rule {
 	v := r.read(n, ruleKeys, "the rule")
 	rule := Rule{
 		Name:   r.name(v.value["name"], "name"),
@@ -133,22 +137,25 @@ func (r *reader) rule(n *yaml.Node, names map[string]int, coverage *icmpCoverage
 
 	errorsBefore := r.errors
 	to, from := v.value["to"], v.value["from"]
-	var protocols []*yaml.Node
+	var tv values
+	asked := false
 	if to != nil {
-		tv := r.read(to, toKeys, "to")
-		rule.To = r.addresses(tv, toKeys)
+		tv = r.read(to, toKeys, "to")
+		sets := r.setList(tv, toKeys)
+		rule.To = r.addresses(tv, toKeys, sets)
+		rule.Domains, asked = r.domains(tv, d, sets)
 		rule.Services = r.services(tv)
-		protocols = tv.list["protocols"]
 	}
+	r.names(&rule, v, asked || r.errors > errorsBefore)
 	if from != nil {
 		fv := r.read(from, fromKeys, "from")
-		rule.From = r.addresses(fv, fromKeys)
+		rule.From = r.addresses(fv, fromKeys, r.setList(fv, fromKeys))
 		rule.SourcePorts = r.portList(fv)
 	}
 	if r.errors == errorsBefore && to != nil && from != nil {
 		r.checkEnds(&rule, from)
 	}
-	coverage.add(&rule, protocols)
+	coverage.add(&rule, tv.list["protocols"])
 	return rule
 }
 

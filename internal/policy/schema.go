@@ -38,7 +38,7 @@ func (o *object) schema() map[string]any {
 		s := k.shape.schema()
 		s["description"] = strings.ReplaceAll(k.doc, "`", "")
 		if k.absent != "" {
-			s["description"] = s["description"].(string) + " If absent: " + k.absent + "."
+			s["description"] = s["description"].(string) + " If absent: " + strings.ReplaceAll(k.absent, "`", "") + "."
 		}
 		properties[k.name] = s
 		if k.required {

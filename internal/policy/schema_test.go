@@ -68,7 +68,7 @@ func TestSchemaAcceptsExamples(t *testing.T) {
 // it can see, and accepts whatever the reader accepts.
 func TestSchemaAndReaderAgree(t *testing.T) {
 	schema := compiledSchema(t)
-	for _, tt := range slices.Concat(keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems) {
+	for _, tt := range slices.Concat(keyProblems, typeProblems, valueProblems, matchProblems, setProblems, meantProblems, domainProblems, dnsProblems) {
 		v, err := value(tt.text)
 		if err != nil {
 			if tt.schema {
@@ -96,6 +96,7 @@ func TestExamplesOfKeys(t *testing.T) {
 		ruleKeys:   "egress:\n  default: drop\n  rules:\n  - KEY",
 		toKeys:     "egress:\n  default: drop\n  rules:\n  - action: drop\n    to:\n      KEY",
 		fromKeys:   "egress:\n  default: drop\n  rules:\n  - action: drop\n    from:\n      KEY",
+		dnsKeys:    "dns:\n  KEY",
 		flowsKeys:  "flows:\n  KEY",
 	}
 	for _, o := range objects {
@@ -106,9 +107,12 @@ func TestExamplesOfKeys(t *testing.T) {
 			}
 			last := frame[strings.LastIndex(frame, "\n")+1:]
 			indent := strings.Repeat(" ", strings.Index(last, "KEY"))
+			if o == ruleKeys && (k.name == "verify" || k.name == "ech" || k.name == "quic") {
+				frame = strings.Replace(frame, "KEY", "action: allow\n    to: {domains: [a.example]}\n    KEY", 1)
+			}
 			text := strings.Replace(frame, "KEY", strings.ReplaceAll(k.example, "\n", "\n"+indent), 1)
 			for _, other := range o.keys {
-				if other.required && other.name != k.name && (o != policyKeys) {
+				if other.required && other.name != k.name && o != policyKeys && !strings.Contains(text, other.name+":") {
 					text += "\n" + indent + other.example
 				}
 			}
@@ -116,7 +120,7 @@ func TestExamplesOfKeys(t *testing.T) {
 			if strings.Contains(k.example, "sets: [") {
 				text += "sets: {threats: {addresses: [192.0.2.0/24]}}\n"
 			}
-			open := setFiles(map[string]string{"threats.txt": "192.0.2.0/24\n"})
+			open := setFiles(map[string]string{"threats.txt": "192.0.2.0/24\n", "names.txt": "a.example\n"})
 			if _, problems := Parse("p.yaml", []byte(text), open); problems.HasErrors() {
 				t.Errorf("%s of %s:\n%s\n%v", k.name, o.name, text, problems)
 			}

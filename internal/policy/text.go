@@ -103,6 +103,11 @@ func parseEvents(text string) (EventRate, bool) {
 	case "all":
 		return AllEvents, true
 	}
+	return parseRate(text)
+}
+
+// parseRate reads a number a second, minute or hour.
+func parseRate(text string) (EventRate, bool) {
 	count, unit, _ := strings.Cut(text, "/")
 	every := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[unit]
 	n, ok := decimal(count, maxEvents)

@@ -40,6 +40,8 @@ func (r *reader) read(n *yaml.Node, o *object, label string) values {
 		}
 		k := o.find(name)
 		switch {
+		case k == nil && o.elsewhere[name] != "":
+			r.errorAt(keyNode, "unknown key %q in %s: %s", name, label, o.elsewhere[name])
 		case k == nil && laterKeys[name]:
 			r.errorAt(keyNode, "unknown key %q in %s: this version of egate has no such key%s", name, label, nearClause(name, o.names()))
 		case k == nil:
@@ -81,18 +83,18 @@ func (r *reader) checkPresence(v values, seen map[string]*yaml.Node, o *object, 
 	if o.nonEmpty && len(v.node.Content) == 0 {
 		r.errorAt(v.node, "%s is empty; leave it out to match everything", label)
 	}
-	given := 0
+	var given []string
 	for _, name := range o.exactlyOne {
 		if seen[name] != nil {
-			given++
+			given = append(given, name)
 		}
 	}
 	switch {
-	case len(o.exactlyOne) == 0 || given == 1:
-	case given == 0:
+	case len(o.exactlyOne) == 0 || len(given) == 1:
+	case len(given) == 0:
 		r.errorAt(v.first(), "%s needs %s", label, orList(o.exactlyOne))
 	default:
-		r.errorAt(v.first(), "%s needs only one of %s", label, strings.Join(o.exactlyOne, " and "))
+		r.errorAt(v.first(), "%s needs only one of %s", label, strings.Join(given, " and "))
 	}
 }
 

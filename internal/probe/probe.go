@@ -83,11 +83,11 @@ func Run() (*Report, error) {
 		}, features.HaveMapType(ebpf.RingBuf)),
 		feature(Check{
 			Name: "LRU hash", Needed: true, Since: "4.10",
-			For: "knowing replies and fragments", Do: "use a newer kernel",
+			For: "knowing replies, fragments and names", Do: "use a newer kernel",
 		}, features.HaveMapType(ebpf.LRUHash)),
 		feature(Check{
 			Name: "bpf_loop", Needed: true, Since: "5.17",
-			For: "reading headers of any length", Do: "use a newer kernel",
+			For: "reading headers of any length, DNS answers and requests", Do: "use a newer kernel",
 		}, features.HaveProgramHelper(ebpf.SchedCLS, asm.FnLoop)),
 		feature(Check{
 			Name: "coarse clock", Needed: true, Since: "5.11",

@@ -23,6 +23,9 @@ func (s *Set) Dump(w io.Writer) error {
 	}
 	fmt.Fprintf(out, "policy %q, mode %s, %d flows\n", s.Name, mode, s.MaxFlows)
 	fmt.Fprintf(out, "interfaces %s\n", strings.Join(s.Interfaces, " "))
+	if s.DNS.InUse {
+		s.DNS.dump(out)
+	}
 	for _, dir := range verdict.Directions {
 		s.Chains[dir].dump(out, dir)
 	}
@@ -39,7 +42,7 @@ func (c *Chain) dump(out *bufio.Writer, dir verdict.Direction) {
 	}
 	out.WriteString("\n")
 	for i, r := range c.Rules {
-		fmt.Fprintf(out, "  rule %d: %s %s, line %d, events %s\n", i, r.Action, r.Label, r.Line, eventText(r.Events))
+		fmt.Fprintf(out, "  rule %d: %s %s, line %d, events %s%s\n", i, r.Action, r.Label, r.Line, eventText(r.Events), r.namesText())
 	}
 	if len(c.Rules) > 0 {
 		fmt.Fprintf(out, "  deciding: %s\n", ruleList(c.Deciding))
@@ -52,12 +55,64 @@ func (c *Chain) dump(out *bufio.Writer, dir verdict.Direction) {
 		switch d {
 		case Destination, Source:
 			c.Addresses[d].dump(out)
+		case Name:
+			c.Names.dump(out)
 		default:
 			c.Selectors[d-Service].dump(out)
 		}
 		for class := range c.ClassCount(d) {
 			fmt.Fprintf(out, "    class %d: rules %s\n", class, ruleList(c.Vector(d, uint16(class))))
 		}
+	}
+}
+
+func (d *DNS) dump(out *bufio.Writer) {
+	servers, names, types, rate := "of the host", "any", "any type", "any rate"
+	if d.Servers != nil {
+		servers = joined(d.Servers)
+	}
+	if d.ListedOnly {
+		names = "listed, others refused"
+		if d.NXDomain {
+			names = "listed, others do not exist"
+		}
+	}
+	if d.Types != nil {
+		types = "types " + joined(d.Types)
+	}
+	if d.Rate != (policy.EventRate{}) {
+		rate = eventText(d.Rate)
+	}
+	fmt.Fprintf(out, "dns: servers %s; questions for names %s, %s, labels up to %d, %s; elsewhere %s\n",
+		servers, names, types, d.MaxLabel, rate, d.Elsewhere)
+}
+
+func joined[T any](list []T) string { return strings.Trim(fmt.Sprint(list), "[]") }
+
+// namesText says what the rule wants beside a name of the destination.
+func (r *Rule) namesText() string {
+	if !r.Named {
+		return ""
+	}
+	text := [...]string{
+		policy.VerifyNone:      ", by name",
+		policy.VerifyWellKnown: ", by name, verified on 443 and 80",
+		policy.VerifyAll:       ", by name, verified",
+	}[r.Verify]
+	if r.DropECH {
+		text += ", no ech"
+	}
+	if r.DropQUIC {
+		text += ", no quic"
+	}
+	return text
+}
+
+func (t *NameTable) dump(out *bufio.Writer) {
+	fmt.Fprintf(out, "    %d entries\n", len(t.Entries))
+	ask := map[bool]string{true: " (may be asked for)"}
+	for _, e := range t.Entries {
+		fmt.Fprintf(out, "    %s class %d%s, below class %d%s\n", e.Name, e.Exact, ask[e.AskExact], e.Below, ask[e.AskBelow])
 	}
 }
 

@@ -18,6 +18,13 @@ type State struct {
 	FragmentSeen   bool
 	FragmentAction verdict.Action
 	FragmentRule   int
+
+	// Names is what the destination is known as, in egate's form: the names
+	// that it was learned under, or the one that the packet's connection goes by.
+	// Nothing is known of a destination that could not be read.
+	Names    []string
+	Resolver bool // the remote address is one of the policy's DNS servers
+	Known    bool // the remote address is known to answer DNS over HTTPS
 }
 
 // NoRule stands for the chain's default where a rule's index is expected.
@@ -43,16 +50,29 @@ func (s *Set) Lookup(k *packet.Key, st State) Result {
 	if k.Fragment == packet.LaterFragment && st.FragmentSeen {
 		return Result{Action: st.FragmentAction, Reason: verdict.ReasonFragment, Rule: st.FragmentRule}
 	}
-	res := c.Match(c.Classes(k))
-	if res.Rule == NoRule {
-		res.Action, res.Reason = c.fallback(k, st)
+	if s.DNS.Elsewhere != verdict.Allow && isDNSElsewhere(k, st) {
+		return Result{Action: s.DNS.Elsewhere, Reason: verdict.ReasonDNSElsewhere, Rule: NoRule}
+	}
+	res := c.Match(c.Classes(k, st.Names))
+	switch {
+	case res.Rule == NoRule:
+		res.Action, res.Reason = s.fallback(k, st)
+	case res.Action == verdict.Allow && c.Rules[res.Rule].DropQUIC && isQUIC(k):
+		res.Action, res.Reason = verdict.Reject, verdict.ReasonQUIC
 	}
 	return res
 }
 
+// Classes is a packet's class in each dimension in use, 0 elsewhere. A packet
+// can have several names; Of[Name] is the class of the first.
+type Classes struct {
+	Of    [DimensionCount]uint16
+	Names []uint16 // of the other names
+}
+
 // Match finds the rules that a packet of these classes meets. Where no rule
 // decides, Rule is NoRule and Action the default.
-func (c *Chain) Match(classes [DimensionCount]uint16) Result {
+func (c *Chain) Match(classes Classes) Result {
 	res := Result{Action: c.Default, Reason: verdict.ReasonDefault, Rule: NoRule}
 	if len(c.Rules) == 0 {
 		return res
@@ -72,23 +92,42 @@ func (c *Chain) Match(classes [DimensionCount]uint16) Result {
 }
 
 // summary tells in which words the classes may have a rule in common.
-func (c *Chain) summary(classes [DimensionCount]uint16) uint64 {
+func (c *Chain) summary(classes Classes) uint64 {
 	summary := firstBits(c.Words)
 	for d := range DimensionCount {
-		if c.Used[d] && c.Words > 1 {
-			summary &= c.Vectors[d].row(classes[d])[0]
+		if !c.Used[d] || c.Words == 1 {
+			continue
 		}
+		of := c.Vectors[d].row(classes.Of[d])[0]
+		if d == Name {
+			for _, class := range classes.Names {
+				of |= c.Vectors[d].row(class)[0]
+			}
+		}
+		summary &= of
 	}
 	return summary
 }
 
 // And combines word i of the classes' vectors over the dimensions in use. With
 // no dimension in use, every rule matches every packet.
-func (c *Chain) And(classes [DimensionCount]uint16, i int) uint64 {
+func (c *Chain) And(classes Classes, i int) uint64 {
 	word := c.All(i)
 	for d := range DimensionCount {
 		if c.Used[d] {
-			word &= c.Vectors[d].Word(classes[d], i)
+			word &= c.word(classes, d, i)
+		}
+	}
+	return word
+}
+
+// word is word i of what the packet has in a dimension. A rule that asks for
+// names is met if one of the packet's is among them.
+func (c *Chain) word(classes Classes, d Dimension, i int) uint64 {
+	word := c.Vectors[d].Word(classes.Of[d], i)
+	if d == Name {
+		for _, class := range classes.Names {
+			word |= c.Vectors[d].Word(class, i)
 		}
 	}
 	return word
@@ -127,20 +166,31 @@ func (c *Chain) Vector(d Dimension, class uint16) []uint64 {
 	return out
 }
 
-// Classes gives the packet's class in each dimension in use, 0 elsewhere.
-func (c *Chain) Classes(k *packet.Key) (classes [DimensionCount]uint16) {
+// Classes gives the classes of a packet whose destination has these names.
+func (c *Chain) Classes(k *packet.Key, names []string) (classes Classes) {
+	of := &classes.Of
 	if c.Used[Destination] && k.Has(packet.HaveDst) {
-		classes[Destination] = c.Addresses[0].Class(k.Dst)
+		of[Destination] = c.Addresses[0].Class(k.Dst)
 	}
 	if c.Used[Source] && k.Has(packet.HaveSrc) {
-		classes[Source] = c.Addresses[1].Class(k.Src)
+		of[Source] = c.Addresses[1].Class(k.Src)
 	}
 	if k.Has(packet.HaveProto) {
 		if c.Used[Service] {
-			classes[Service] = c.Selectors[0].Class(k.Proto, k.Selector, k.Has(packet.HaveTransport))
+			of[Service] = c.Selectors[0].Class(k.Proto, k.Selector, k.Has(packet.HaveTransport))
 		}
 		if c.Used[SourcePort] {
-			classes[SourcePort] = c.Selectors[1].Class(k.Proto, k.SourcePort, k.Has(packet.HaveTransport))
+			of[SourcePort] = c.Selectors[1].Class(k.Proto, k.SourcePort, k.Has(packet.HaveTransport))
+		}
+	}
+	if c.Used[Name] && k.Has(packet.HaveDst) {
+		for i, name := range names {
+			class, _ := c.Names.Class(name)
+			if i == 0 {
+				of[Name] = class
+			} else {
+				classes.Names = append(classes.Names, class)
+			}
 		}
 	}
 	return classes
@@ -156,13 +206,16 @@ func (t *SelectorTable) Class(proto uint8, selector uint16, readable bool) uint1
 }
 
 // fallback decides what no rule decided.
-func (c *Chain) fallback(k *packet.Key, st State) (verdict.Action, verdict.Reason) {
+func (s *Set) fallback(k *packet.Key, st State) (verdict.Action, verdict.Reason) {
+	c := &s.Chains[k.Direction]
 	if c.Default != verdict.Allow {
 		switch {
 		case isNeighbour(k):
 			return verdict.Allow, verdict.ReasonNeighbour
 		case isDHCPClient(k):
 			return verdict.Allow, verdict.ReasonDHCP
+		case s.DNS.InUse && isDNS(k, st):
+			return verdict.Allow, verdict.ReasonDNS
 		case c.Replies && st.Reply:
 			return verdict.Allow, verdict.ReasonReply
 		case c.Replies && st.ReplyError:

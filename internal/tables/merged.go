@@ -35,11 +35,12 @@ func (c *Chain) Members(r int) func(yield func(int) bool) {
 }
 
 // Member finds which of the policy's rules that rule r stands for a packet
-// meets first: its index in rules, the chain that c was compiled from. ok is
-// false if it meets none, as where a fragment follows the verdict of another.
-func (c *Chain) Member(rules []policy.Rule, r int, k *packet.Key) (index int, ok bool) {
+// meets first: its index in rules, the chain that c was compiled from. names is
+// what the destination is known as. ok is false if it meets none, as where a
+// fragment follows the verdict of another.
+func (c *Chain) Member(rules []policy.Rule, r int, k *packet.Key, names []string) (index int, ok bool) {
 	for i := range c.Members(r) {
-		if i < len(rules) && rules[i].Matches(k) {
+		if i < len(rules) && rules[i].Matches(k, names) {
 			return i, true
 		}
 	}

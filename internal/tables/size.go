@@ -6,6 +6,7 @@ const (
 	wordBytes     = 8
 	selectorBytes = 2 // of a row's and a page's entry; a protocol's is two
 	ruleBytes     = 32
+	nameBytes     = 80 // a hash table's element and its share of the buckets
 )
 
 // Size is how large the tables are.
@@ -21,6 +22,7 @@ type ChainSize struct {
 	Lines       int                 `json:"lines"`   // of the address tables
 	Rows        int                 `json:"rows"`
 	Pages       int                 `json:"pages"`
+	Names       int                 `json:"names"`        // of the table of names
 	VectorWords int                 `json:"vector_words"` // with the summaries
 	Bytes       int64               `json:"bytes"`
 }
@@ -48,6 +50,8 @@ func (c *Chain) size() ChainSize {
 		switch d {
 		case Destination, Source:
 			out.Lines += len(c.Addresses[d].Lines)
+		case Name:
+			out.Names = len(c.Names.Entries)
 		default:
 			t := &c.Selectors[d-Service]
 			out.Rows += len(t.Rows)
@@ -58,6 +62,7 @@ func (c *Chain) size() ChainSize {
 	out.Bytes = int64(out.Lines)*lineBytes +
 		int64(out.VectorWords)*wordBytes +
 		int64(selectors)*selectorBytes +
+		int64(out.Names)*nameBytes +
 		int64(out.Rules)*ruleBytes
 	return out
 }

@@ -5,15 +5,16 @@
 //
 // # How a packet is classified
 //
-// Each dimension (destination address, source address, service, source port)
-// maps the packet's value to a class; values that no rule tells apart share
-// one. Class 0 stands for "could not be read" in every dimension, and for what
+// Each dimension (destination address, source address, service, source port,
+// name of the destination) maps the packet's value to a class; values that no
+// rule tells apart share one. Class 0 stands for "could not be read" in every dimension, and for what
 // no rule asks for. Each class has a bit vector over the chain's rules: bit r
 // is set if rule r can match a packet of this class. The vectors of all
 // dimensions that the policy uses are ANDed; the lowest bit left that belongs
 // to a deciding rule is the verdict, continue bits below it apply on the way. A
 // summary word in front of each vector has a bit for each of its words that is
-// not zero, so words that are empty are neither stored nor read. The scheme is the bit-
+// not zero, so words that are empty are neither stored nor read. A destination
+// can have several names: the vectors of their classes are ORed first. The scheme is the bit-
 // vector classification of Lakshman and Stiliadis (SIGCOMM 1998) with the
 // aggregation of Baboescu and Varghese (SIGCOMM 2001).
 package tables
@@ -38,10 +39,11 @@ const (
 	Source
 	Service
 	SourcePort
+	Name
 	DimensionCount
 )
 
-var dimensionNames = [DimensionCount]string{"destination", "source", "service", "source port"}
+var dimensionNames = [DimensionCount]string{"destination", "source", "service", "source port", "name"}
 
 func (d Dimension) String() string { return dimensionNames[d] }
 
@@ -51,7 +53,14 @@ type Set struct {
 	Interfaces []string // patterns, as in the policy
 	Audit      bool
 	MaxFlows   uint32
+	DNS        DNS
 	Chains     [2]Chain // indexed by verdict.Direction
+}
+
+// DNS is as policy.DNS.
+type DNS struct {
+	policy.DNS
+	InUse bool // the policy lists names or says something of DNS: answers are read, and DNS with its resolvers passes the default
 }
 
 // Chain is the tables of one direction.
@@ -69,6 +78,23 @@ type Chain struct {
 	Vectors   [DimensionCount]VectorTable
 	Addresses [2]AddressTable  // indexed by Destination and Source
 	Selectors [2]SelectorTable // indexed by Service-Service and SourcePort-Service
+	Names     NameTable
+}
+
+// NameTable maps a name to a class. Each entry is complete: it holds what
+// shorter patterns say too, so the longest entry that a name is at or below
+// decides alone.
+type NameTable struct {
+	Entries []NameEntry // sorted by Name
+}
+
+// NameEntry is a name that the policy's patterns mention.
+type NameEntry struct {
+	Name     string // lower case, ASCII, without a dot at the end
+	Exact    uint16 // class of the name itself
+	Below    uint16 // class of the names below it that have no longer entry
+	AskExact bool   // an allow rule lists the name, so it may be asked for
+	AskBelow bool
 }
 
 // VectorTable holds each class's bit vector over the rules, class c at c*Stride.
@@ -91,6 +117,11 @@ type Rule struct {
 	Action verdict.Action
 	Events policy.EventRate
 	Line   int // in the policy file; of the first rule it stands for
+
+	Named    bool // it asks for names
+	Verify   policy.Verify
+	DropECH  bool
+	DropQUIC bool
 
 	First    int // the first rule it stands for: its index in the policy's chain
 	Last     int // the last one; where Count is Last-First+1, all between are too

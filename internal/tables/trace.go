@@ -41,9 +41,17 @@ type Trace struct {
 type Step struct {
 	Dimension string   `json:"dimension"`
 	Value     string   `json:"value"` // the packet's
-	Class     uint16   `json:"class"`
+	Class     uint16   `json:"class"` // of several names the first one's
+	Names     []Named  `json:"names,omitempty"`
 	Left      int      `json:"left"`            // rules that match in this dimension and those before
 	First     []string `json:"first,omitempty"` // labels of the first few of them
+}
+
+// Named is one of the names of a packet's destination.
+type Named struct {
+	Name  string `json:"name"`
+	Entry string `json:"entry,omitempty"` // of the table of names, that decides its class; "*.x" where it is below x
+	Class uint16 `json:"class"`
 }
 
 // RuleRef names a rule of the tables. Index and Line are those of the first
@@ -89,20 +97,23 @@ func (s *Set) Trace(k *packet.Key, st State) Trace {
 		t.Skipped = "no rule is asked: the packet is not IP"
 	case res.Reason == verdict.ReasonFragment:
 		t.Skipped = "no rule is asked: the first fragment's verdict holds"
+	case res.Reason == verdict.ReasonDNSElsewhere:
+		t.Skipped = "no rule is asked: the section dns says what becomes of DNS elsewhere"
 	default:
-		t.Steps = c.steps(k)
+		t.Steps = c.steps(k, st.Names)
 	}
 	for _, r := range res.Continues {
-		t.Continues = append(t.Continues, c.ref(r))
+		t.Continues = append(t.Continues, c.Ref(r))
 	}
 	if res.Rule >= 0 && res.Rule < len(c.Rules) {
-		ref := c.ref(res.Rule)
+		ref := c.Ref(res.Rule)
 		t.Rule = &ref
 	}
 	return t
 }
 
-func (c *Chain) ref(r int) RuleRef {
+// Ref names rule r.
+func (c *Chain) Ref(r int) RuleRef {
 	rule := &c.Rules[r]
 	ref := RuleRef{Index: rule.First, Label: rule.Label, Action: rule.Action.String(), Line: rule.Line}
 	if rule.Merged() {
@@ -112,21 +123,21 @@ func (c *Chain) ref(r int) RuleRef {
 }
 
 // Locate fills in which rule of the policy the packet meets, where the rule
-// that decided stands for several. c is the chain of the trace, and rules are what
-// it was compiled from.
-func (t *Trace) Locate(c *Chain, rules []policy.Rule, k *packet.Key) {
+// that decided stands for several. c is the chain of the trace, rules are what
+// it was compiled from, and names what the destination is known as.
+func (t *Trace) Locate(c *Chain, rules []policy.Rule, k *packet.Key, names []string) {
 	if t.Rule == nil || t.Rule.Merged == 0 {
 		return
 	}
-	if i, ok := c.Member(rules, t.Result.Rule, k); ok {
+	if i, ok := c.Member(rules, t.Result.Rule, k, names); ok {
 		t.Rule.Matched = &MemberRef{i, rules[i].Pos.Line}
 	}
 }
 
 // steps narrows the rules down, dimension by dimension.
-func (c *Chain) steps(k *packet.Key) []Step {
+func (c *Chain) steps(k *packet.Key, names []string) []Step {
 	var out []Step
-	classes := c.Classes(k)
+	classes := c.Classes(k, names)
 	left := make([]uint64, c.Words)
 	for i := range left {
 		left[i] = c.All(i)
@@ -135,9 +146,15 @@ func (c *Chain) steps(k *packet.Key) []Step {
 		if !c.Used[d] {
 			continue
 		}
-		step := Step{Dimension: d.String(), Value: valueText(k, d), Class: classes[d]}
+		step := Step{Dimension: d.String(), Class: classes.Of[d]}
+		if d == Name {
+			step.Names = c.named(k, names)
+			step.Value = namesValue(k, step.Names)
+		} else {
+			step.Value = valueText(k, d)
+		}
 		for i := range left {
-			left[i] &= c.Vectors[d].Word(classes[d], i)
+			left[i] &= c.word(classes, d, i)
 			step.Left += bits.OnesCount64(left[i])
 			for word := left[i]; word != 0 && len(step.First) < firstLabels; word &= word - 1 {
 				step.First = append(step.First, c.Rules[i*64+bits.TrailingZeros64(word)].Label)
@@ -146,6 +163,58 @@ func (c *Chain) steps(k *packet.Key) []Step {
 		out = append(out, step)
 	}
 	return out
+}
+
+// named looks the destination's names up one by one.
+func (c *Chain) named(k *packet.Key, names []string) []Named {
+	if !k.Has(packet.HaveDst) {
+		return nil
+	}
+	var out []Named
+	for _, name := range names {
+		n := Named{Name: name}
+		n.Class, _ = c.Names.Class(name)
+		if e, exact := c.Names.Entry(name); exact {
+			n.Entry = e.Name
+		} else if e != nil {
+			n.Entry = "*." + e.Name
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+func namesValue(k *packet.Key, names []Named) string {
+	switch {
+	case !k.Has(packet.HaveDst):
+		return "destination " + unreadable
+	case len(names) == 0:
+		return "none known"
+	}
+	texts := make([]string, len(names))
+	for i, n := range names {
+		texts[i] = n.Name
+		switch {
+		case n.Class == 0:
+			texts[i] += " (in no rule)"
+		case n.Entry != n.Name:
+			texts[i] += " (" + n.Entry + ")"
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
+// classText is the class of a step, or the classes of the names.
+func classText(s Step) string {
+	if len(s.Names) < 2 {
+		return fmt.Sprintf("class %d", s.Class)
+	}
+	classes := make([]string, len(s.Names))
+	for i, n := range s.Names {
+		classes[i] = fmt.Sprint(n.Class)
+	}
+	last := len(classes) - 1
+	return "classes " + strings.Join(classes[:last], ", ") + " and " + classes[last]
 }
 
 const unreadable = "could not be read"
@@ -213,7 +282,7 @@ func (t *Trace) Text() string {
 		fmt.Fprintf(&b, "%-12s  %s\n", "rules", t.Skipped)
 	}
 	for _, s := range t.Steps {
-		fmt.Fprintf(&b, "%-12s  %s: class %d, %s\n", s.Dimension, s.Value, s.Class, leftText(s))
+		fmt.Fprintf(&b, "%-12s  %s: %s, %s\n", s.Dimension, s.Value, classText(s), leftText(s))
 	}
 	for _, r := range t.Continues {
 		fmt.Fprintf(&b, "%-12s  rule %s (line %d)\n", "continue", r.Label, r.Line)

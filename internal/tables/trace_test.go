@@ -213,14 +213,14 @@ func TestTraceAgreesWithLookupAndModel(t *testing.T) {
 			}
 			matching, first := map[uint32]bool{}, ""
 			for i := range rules {
-				if oracle.Matches(&rules[i], &k) {
+				if oracle.Matches(&rules[i], &k, st.Names) {
 					if len(matching) == 0 {
 						first = c.Rules[c.Of[i]].Label
 					}
 					matching[c.Of[i]] = true
 				}
-				if oracle.Matches(&rules[i], &k) != rules[i].Matches(&k) {
-					t.Fatalf("rule %+v of the model matches %+v: %v", &rules[i], k, rules[i].Matches(&k))
+				if oracle.Matches(&rules[i], &k, st.Names) != rules[i].Matches(&k, st.Names) {
+					t.Fatalf("rule %+v of the model matches %+v: %v", &rules[i], k, rules[i].Matches(&k, st.Names))
 				}
 			}
 			end := trace.Steps[len(trace.Steps)-1]
@@ -228,7 +228,7 @@ func TestTraceAgreesWithLookupAndModel(t *testing.T) {
 				t.Fatalf("last step %+v, but %d rules match, the first %q", end, len(matching), first)
 			}
 			// The rule of the policy that a merged rule names is the one that the walk finds.
-			trace.Locate(c, rules, &k)
+			trace.Locate(c, rules, &k, st.Names)
 			if walk := oracle.Walk(p, &k, st); walk.Rule != tables.NoRule && trace.Rule.Merged > 0 {
 				if m := trace.Rule.Matched; m == nil || m.Index != walk.Rule || m.Line != rules[walk.Rule].Pos.Line {
 					t.Fatalf("trace finds %+v, the walk rule %d", m, walk.Rule)

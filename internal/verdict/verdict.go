@@ -80,6 +80,18 @@ const (
 	ReasonOwnAnswer
 	ReasonRejectLimited
 	ReasonRejectUnanswerable
+	ReasonDNS
+	ReasonDNSElsewhere
+	ReasonDNSUnlisted
+	ReasonDNSType
+	ReasonDNSLabel
+	ReasonDNSRate
+	ReasonDNSQuestion
+	ReasonDNSAnswer
+	ReasonNameMismatch
+	ReasonNameUnreadable
+	ReasonECH
+	ReasonQUIC
 	ReasonCount // how many there are; not a reason
 )
 
@@ -104,6 +116,18 @@ var reasons = [ReasonCount]struct{ name, text string }{
 	ReasonOwnAnswer:          {"own-answer", "the answer that egate itself sent to a rejected packet"},
 	ReasonRejectLimited:      {"reject-limited", "rejected, but dropped without an answer because answers are over their rate"},
 	ReasonRejectUnanswerable: {"reject-unanswerable", "rejected, but dropped without an answer because packets of this kind are never answered (RFC 1122, RFC 4443)"},
+	ReasonDNS:                {"dns", "DNS with a resolver of the policy, under a default that is not allow"},
+	ReasonDNSElsewhere:       {"dns-elsewhere", "DNS, DNS over TLS or DNS over HTTPS to a server that is none of the policy's resolvers"},
+	ReasonDNSUnlisted:        {"dns-unlisted", "a question for a name that no rule allows"},
+	ReasonDNSType:            {"dns-type", "a question of a type that the policy does not allow"},
+	ReasonDNSLabel:           {"dns-label", "a question for a name with a longer label than the policy allows"},
+	ReasonDNSRate:            {"dns-rate", "more questions than the policy allows in this time"},
+	ReasonDNSQuestion:        {"dns-question", "a question that could not be read, where the policy allows only listed names"},
+	ReasonDNSAnswer:          {"dns-answer", "an answer to a question of this host that could not be read, so that the names it tells would not be opened"},
+	ReasonNameMismatch:       {"name-mismatch", "the TLS server name or HTTP Host of the connection, or their absence, leads to no rule that allows it"},
+	ReasonNameUnreadable:     {"name-unreadable", "the rule verifies names, and the connection does not begin with a TLS or HTTP request that could be read"},
+	ReasonECH:                {"ech", "an encrypted ClientHello, which the rule does not allow"},
+	ReasonQUIC:               {"quic", "QUIC, which the rule does not allow, so that clients fall back to TCP"},
 }
 
 func (r Reason) String() string {

@@ -4,7 +4,11 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/miekg/dns"
+
+	"egate/internal/cli"
 	"egate/internal/datapath"
 	"egate/internal/testutil"
 )
@@ -27,8 +31,12 @@ type example struct {
 	elsewhere map[string][]netip.Prefix
 	// uplink is the interface of the default route.
 	uplink string
-	trials []trial
-	want   counts // some of the counters
+	// names are what the first two addresses behind the uplink, and servers,
+	// answer as DNS servers.
+	names   map[string][]netip.Addr
+	servers []netip.Addr
+	trials  []trial
+	want    counts // some of the counters
 }
 
 var oneUplink = example{
@@ -45,12 +53,50 @@ func (x example) with(want counts, trials ...trial) example {
 	return x
 }
 
+// withNames is the same world with DNS servers in it.
+func (x example) withNames(names map[string][]netip.Addr, servers ...netip.Addr) example {
+	x.names = names
+	x.servers = servers
+	for _, prefix := range x.elsewhere[x.uplink][:2] {
+		x.servers = append(x.servers, prefix.Addr())
+	}
+	return x
+}
+
 const (
 	webAddr4 = "93.184.216.34" // any host of the internet
 	webAddr6 = "2606:2800::34"
 	host4    = "10.0.0.2" // the guarded host
 	host6    = "2001:db8:0:1::2"
 )
+
+// exampleNames are what the world's DNS servers know.
+var exampleNames = map[string][]netip.Addr{
+	"packages.example.org.":     {netip.MustParseAddr(webAddr4), netip.MustParseAddr(webAddr6)},
+	"registry.example.com.":     {netip.MustParseAddr(webAddr4), netip.MustParseAddr(webAddr6)},
+	"git.example.net.":          {netip.MustParseAddr("198.51.100.7")},
+	"www.example.edu.":          {netip.MustParseAddr("198.51.100.25")},
+	"telemetry.example.com.":    {netip.MustParseAddr("10.20.0.5")},
+	"internal.cdn.example.com.": {netip.MustParseAddr("10.20.1.5")},
+}
+
+// lookUp asks a server for both addresses of a name.
+func lookUp(name string) probe {
+	return probe{"question for " + name, func(t *testing.T, from *testutil.Netns, to netip.Addr, limit time.Duration) (outcome, time.Duration) {
+		t.Helper()
+		begin := time.Now()
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			answer, err := exchangeDNS(from, query{name: name, qtype: qtype, network: "udp", to: netip.AddrPortFrom(to, 53)}, limit)
+			if err != nil {
+				return outcomeOf(err), time.Since(begin)
+			}
+			if answer.Rcode == dns.RcodeRefused {
+				return refused, time.Since(begin)
+			}
+		}
+		return passes, time.Since(begin)
+	}}
+}
 
 var examples = map[string]example{
 	"no-icmp.yaml": oneUplink.with(
@@ -133,6 +179,46 @@ var examples = map[string]example{
 		trial{"guarded", "10.0.0.53", echo(53, 100), passes},
 		trial{"guarded", webAddr4, echo(7, 100), refused},
 	),
+	"names.yaml": oneUplink.withNames(exampleNames).with(
+		counts{
+			"egress packages allowed": some, "egress packages rejected": 2, "egress code allowed": some, "egress trackers rejected": 1,
+			"egress default dropped": 4, "egress: quic": 2, "ingress default dropped": 1,
+			"egress: dns": 8, // a question for each family
+		},
+		trial{"guarded", webAddr4, connect(443), silent}, // nobody has asked for its name yet
+		trial{"guarded", "10.0.0.53", lookUp("packages.example.org"), passes},
+		trial{"guarded", webAddr4, connect(443), passes},
+		trial{"guarded", webAddr6, connect(80), passes},
+		trial{"guarded", webAddr4, connect(8080), silent},
+		trial{"guarded", webAddr4, echo(443, 1200), refused},
+		trial{"guarded", webAddr6, echo(443, 1200), refused},
+		trial{"guarded", "2001:db8:0:1::53", lookUp("git.example.net"), passes},
+		trial{"guarded", "198.51.100.7", connect(22), passes},
+		trial{"guarded", "198.51.100.7", connect(443), silent},
+		trial{"guarded", "10.0.0.53", lookUp("www.example.edu"), passes},
+		trial{"guarded", "198.51.100.25", connect(443), silent},
+		trial{"guarded", "10.0.0.53", lookUp("telemetry.example.com"), passes},
+		trial{"guarded", "10.20.0.5", connect(443), refused},
+		trial{"eth0", host4, connect(443), silent},
+	),
+	"sandbox-names.yaml": oneUplink.withNames(exampleNames, netip.MustParseAddr("2001:db8::53")).with(
+		counts{
+			"egress packages allowed": some,
+			"egress default rejected": 5,                            // 3 questions, 2 connections
+			"egress: dns":             4, "egress: dns-unlisted": 2, // a question for each family, or the first only
+			"egress: dns-elsewhere": 1, "ingress default dropped": 1,
+		},
+		trial{"guarded", "10.0.0.53", lookUp("registry.example.com"), passes},
+		trial{"guarded", webAddr4, connect(443), passes},
+		trial{"guarded", webAddr6, connect(443), passes},
+		trial{"guarded", webAddr6, connect(80), refused},
+		trial{"guarded", "10.0.0.53", lookUp("www.example.edu"), refused},
+		trial{"guarded", "2001:db8::53", lookUp("secret.example.org"), refused},
+		trial{"guarded", "2001:db8:0:1::53", lookUp("registry.example.com"), refused}, // another server
+		trial{"guarded", "2001:db8::53", lookUp("internal.cdn.example.com"), passes},
+		trial{"guarded", "10.20.1.5", connect(443), refused}, // listed, but a private address
+		trial{"eth0", host4, connect(443), silent},
+	),
 	"router.yaml": {
 		ports: map[string][]netip.Prefix{
 			"lan0":   testutil.Addrs("192.168.1.1/24", "2001:db8:1:1::1/64"),
@@ -182,7 +268,12 @@ func TestExamples(t *testing.T) {
 			t.Parallel()
 			hosts := x.build(t)
 			e := newEgate(t, hosts["guarded"])
-			e.run("apply", file)
+			// The policies that name no DNS servers find these.
+			files := view{netns: hosts["guarded"], dir: t.TempDir()}
+			files.write(t, "/etc/resolv.conf", resolvConf(x.servers))
+			if r := files.try(e.command("apply", file)...); r.Code != cli.ExitOK || r.Stderr != "" {
+				t.Fatalf("egate apply: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+			}
 			for _, tr := range x.trials {
 				tr.probe.check(t, hosts[tr.from], netip.MustParseAddr(tr.to), tr.want)
 			}
@@ -228,9 +319,18 @@ func (x example) build(t *testing.T) map[string]*testutil.Netns {
 	}
 	for _, n := range hosts {
 		serveHTTP(t, n, 80, 443, 8080)
+		serveSink(t, n, 22)
 		serveSink(t, n, 25)
 		serveEcho(t, n, 7)
-		serveEcho(t, n, 53)
+		if x.names == nil || n != hosts[x.uplink] {
+			serveEcho(t, n, 53)
+			continue
+		}
+		serveNames(t, n, x.servers...).setForge(func(w dns.ResponseWriter, question *dns.Msg) bool {
+			// A client that has gone is no error of the server.
+			_ = w.WriteMsg(answerFrom(x.names, question))
+			return true
+		})
 	}
 	return hosts
 }

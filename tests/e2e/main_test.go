@@ -34,6 +34,7 @@ const envMain = "EGATE_TEST_MAIN"
 const (
 	mainEgate  = "egate"  // the command egate
 	mainSwitch = "switch" // see switch_test.go
+	mainFetch  = "fetch"  // see namechain_test.go
 )
 
 func TestMain(m *testing.M) {
@@ -43,15 +44,21 @@ func TestMain(m *testing.M) {
 			Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Getenv,
 		}))
 	case mainSwitch:
-		if err := switchPolicies(os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+		exitWith(switchPolicies(os.Args[1:]))
+	case mainFetch:
+		exitWith(fetch(os.Args[1:]))
 	}
 	flag.Parse()
 	runAtOnce()
 	os.Exit(m.Run())
+}
+
+func exitWith(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // runAtOnce runs at least four tests at a time, for most of their time is
@@ -147,7 +154,7 @@ func (e *egate) status(gate string) *datapath.Status {
 	if len(report.Gates) != 1 {
 		e.t.Fatalf("egate status --gate %s shows %d gates", gate, len(report.Gates))
 	}
-	return report.Gates[0]
+	return report.Gates[0].Status
 }
 
 // eventually waits for something that takes the kernel or another process a

@@ -18,7 +18,7 @@ const module = "egate"
 
 // unprivileged are the packages before the line that runs between tables and
 // datapath: they need no kernel and no root.
-var unprivileged = []string{"verdict", "ipset", "packet", "policy", "tables", "compile", "oracle"}
+var unprivileged = []string{"verdict", "ipset", "domain", "packet", "policy", "tables", "compile", "oracle"}
 
 // kernelModules are never imported before that line.
 var kernelModules = []string{"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/vishvananda/netns"}

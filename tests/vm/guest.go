@@ -27,12 +27,17 @@ var guestTools = []string{
 	"ip", "tc", "ss", "bridge", "ethtool", "sysctl", "bpftool", "modprobe",
 	"nft", "iptables", "ip6tables", "iptables-save", "ip6tables-save", "iptables-legacy", "ip6tables-legacy", "ipset",
 	"ping", "nc", "ncat", "socat", "curl", "dig", "iperf3", "tcpdump", "tracepath", "arping",
+	"getent", "dnsmasq", "unbound", "openssl", "gnutls-cli",
 }
+
+// resolvedInModule is where .ci/run unpacks systemd-resolved, which is not
+// installed since its package makes itself the machine's resolver.
+const resolvedInModule = ".cache/systemd-resolved/lib/systemd/systemd-resolved"
 
 // guestFiles are files and folders of the host that these programs read.
 var guestFiles = []string{
 	"/etc/protocols", "/etc/services", "/etc/iproute2", "/usr/share/iproute2", "/usr/lib/tc",
-	"/usr/lib/x86_64-linux-gnu/xtables",
+	"/usr/lib/x86_64-linux-gnu/xtables", "/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf",
 }
 
 // job is what to run in the guest.
@@ -94,7 +99,7 @@ func (j job) fill(a *archive) error {
 			a.symlink(dir, target)
 		}
 	}
-	for _, dir := range []string{"/proc", "/sys", "/dev", "/run", "/tmp", "/root", "/etc"} {
+	for _, dir := range []string{"/proc", "/sys", "/dev", "/run", "/tmp", "/root", "/etc", "/etc/systemd"} {
 		a.dir(dir)
 	}
 	a.text("/init", 0o755, initScript)
@@ -103,6 +108,7 @@ func (j job) fill(a *archive) error {
 	a.text("/etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n")
 	a.text("/etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n")
 	a.text("/etc/nsswitch.conf", 0o644, "hosts: files dns\n")
+	a.text("/etc/resolv.conf", 0o644, "")
 
 	if err := addBusybox(a); err != nil {
 		return err
@@ -128,6 +134,10 @@ func (j job) fill(a *archive) error {
 		programs = append(programs, absolute)
 		a.copy(absolute, realDir(absolute))
 	}
+	if path := filepath.Join(moduleRoot(j.dir), resolvedInModule); isFile(path) {
+		programs = append(programs, path)
+		a.copy(path, path)
+	}
 	libraries, err := sharedLibraries(programs)
 	if err != nil {
 		return err
@@ -140,6 +150,11 @@ func (j job) fill(a *archive) error {
 	a.dir(j.dir)
 	a.text("/egate/complete", 0o644, "")
 	return nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // guestBinary is away from /tmp, where `go test` builds it.

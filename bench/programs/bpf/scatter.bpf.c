@@ -5,7 +5,8 @@
  * and again: with that, whatever the program looks up stays in the caches, and
  * nothing is learned of packets as a network has them.
  *
- * Hook: none, test runs of a plain UDP frame over Ethernet. Minimum kernel: 6.1.
+ * Hook: none, test runs of a plain UDP frame over Ethernet, or of a TCP frame,
+ * whose ports are at the same place. Minimum kernel: 6.1.
  * Verdict: that of the program under test; SCATTER_MISSED if it was not reached.
  */
 #include <linux/bpf.h>
@@ -47,11 +48,13 @@ struct {
 const volatile __u32 mask = 0;
 /* Whether the frame and the destinations are IPv6. */
 const volatile __u8 v6 = 0;
+/* Whether each packet is the first one of its connection: its source port, or else the end of its source address, is another one than before. IPv4 only. */
+const volatile __u8 fresh = 0;
 
 /* The next run's destination. One test run at a time. */
 __u32 next = 0;
 
-static __always_inline int scatter4(struct __sk_buff *skb, const struct destination *to)
+static __always_inline int scatter4(struct __sk_buff *skb, const struct destination *to, __u32 run)
 {
 	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
 	struct udphdr *udp = (void *)(ip + 1);
@@ -60,6 +63,10 @@ static __always_inline int scatter4(struct __sk_buff *skb, const struct destinat
 		return -1;
 	ip->daddr = to->address[0];
 	udp->dest = to->port;
+	if (fresh) {
+		udp->source = run;
+		((__u16 *)&ip->saddr)[1] = run >> 16;
+	}
 	return 0;
 }
 
@@ -79,10 +86,10 @@ static __always_inline int scatter6(struct __sk_buff *skb, const struct destinat
 SEC("tc")
 int scatter(struct __sk_buff *skb)
 {
-	__u32 at = next++ & mask;
+	__u32 run = next++, at = run & mask;
 	struct destination *to = bpf_map_lookup_elem(&destinations, &at);
 
-	if (!to || (v6 ? scatter6(skb, to) : scatter4(skb, to)))
+	if (!to || (v6 ? scatter6(skb, to) : scatter4(skb, to, run)))
 		return SCATTER_MISSED;
 	bpf_tail_call(skb, &contender, 0);
 	return SCATTER_MISSED;

@@ -14,6 +14,8 @@ type Column struct {
 	Head  string
 	Right bool // align to the right: counts and sizes
 	Min   int  // the least width it may be cut to; 0: it is never cut
+
+	KeepEnd bool // it is cut at the front: of a domain name the end matters
 }
 
 // Table is a heading and rows of cells. A row may be shorter than the heading.
@@ -98,7 +100,9 @@ func (t *Table) line(b *strings.Builder, cells []string, widths []int) {
 	for i, w := range widths {
 		cell := ""
 		if i < len(cells) {
-			cell = Cut(cells[i], w)
+			if cell = Cut(cells[i], w); t.Columns[i].KeepEnd {
+				cell = cutFront(cells[i], w)
+			}
 		}
 		pad := strings.Repeat(" ", w-utf8.RuneCountInString(cell))
 		if i > 0 {
@@ -124,6 +128,18 @@ func Cut(s string, n int) string {
 	}
 	runes := []rune(s)
 	return string(runes[:n-1]) + "…"
+}
+
+// cutFront is Cut at the other end.
+func cutFront(s string, n int) string {
+	runes := []rune(s)
+	switch {
+	case len(runes) <= n:
+		return s
+	case n <= 0:
+		return ""
+	}
+	return "…" + string(runes[len(runes)-n+1:])
 }
 
 // Clean replaces what would move the cursor or colour the terminal.

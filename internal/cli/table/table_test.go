@@ -86,3 +86,20 @@ func TestWrap(t *testing.T) {
 		t.Errorf("Wrap = %q, want %q", got, want)
 	}
 }
+
+func TestTableKeepsTheEndOfAColumn(t *testing.T) {
+	tab := New(Column{Head: "NAME", Min: 8, KeepEnd: true}, Column{Head: "N", Right: true})
+	tab.Add("a.long.name.example", "1")
+	tab.Add("b.example", "2")
+	want := "" +
+		"NAME        N\n" +
+		"…e.example  1\n" +
+		"b.example   2\n"
+	var b strings.Builder
+	if err := tab.Write(&b, 13); err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"egate/internal/policy"
+	"egate/internal/resolvers"
 	"egate/internal/verdict"
 )
 
@@ -37,6 +38,7 @@ func files() map[string][]byte {
 		"{{reference}}":          policy.Reference(),
 		"{{exemptions egress}}":  exemptions(verdict.Egress),
 		"{{exemptions ingress}}": exemptions(verdict.Ingress),
+		"{{known resolvers}}":    knownResolvers(),
 	} {
 		text = strings.Replace(text, mark+"\n", value, 1)
 	}
@@ -45,7 +47,21 @@ func files() map[string][]byte {
 
 // exemptions is a list of what passes under a default that is not allow.
 func exemptions(d verdict.Direction) string {
-	var p policy.Policy
+	p := policy.Policy{DNS: policy.DNS{Given: true}}
 	p.Chains[d] = policy.Chain{Default: verdict.Drop, Replies: true}
 	return "- " + strings.Join(p.Exemptions(d), "\n- ") + "\n"
+}
+
+// knownResolvers is a table of the services that `elsewhere` knows by address.
+func knownResolvers() string {
+	var b strings.Builder
+	b.WriteString("| service | addresses |\n|---|---|\n")
+	for _, s := range resolvers.Services() {
+		texts := make([]string, len(s.Addresses))
+		for i, a := range s.Addresses {
+			texts[i] = a.String()
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", s.Name, strings.Join(texts, ", "))
+	}
+	return b.String()
 }
