@@ -196,14 +196,15 @@ static __always_inline struct egate_cached *decide_ip(struct __sk_buff *skb,
 	struct egate_cached *entry = cache_entry(c, &w->packet);
 	struct decision *d = &w->decision;
 
+	/* before the cache, whose entries need not tell ports */
+	if (direction == EGATE_EGRESS && config.names.elsewhere != EGATE_ALLOW &&
+	    is_elsewhere(&w->packet)) {
+		d->rule = EGATE_NO_RULE;
+		d->action = config.names.elsewhere;
+		d->reason = EGATE_REASON_DNS_ELSEWHERE;
+		return 0;
+	}
 	if (!remembers(c, w, entry)) {
-		if (direction == EGATE_EGRESS && config.names.elsewhere != EGATE_ALLOW &&
-		    is_elsewhere(&w->packet)) {
-			d->rule = EGATE_NO_RULE;
-			d->action = config.names.elsewhere;
-			d->reason = EGATE_REASON_DNS_ELSEWHERE;
-			return 0;
-		}
 		if (c->used[EGATE_DIM_NAME])
 			names_of(skb);
 		match(skb, c, w);

@@ -31,7 +31,6 @@
 #define EGATE_NAME_LABELS 127      /* of 1 byte and its length, in 255 bytes */
 #define EGATE_NAME_SLOTS 8         /* names of an address */
 #define EGATE_ROOM_BYTES 16384     /* of a DNS message or ClientHello that is read whole */
-#define EGATE_UDP_ANSWER_BYTES 4096
 #define EGATE_NAME_EPOCHS 1024
 
 enum egate_direction {

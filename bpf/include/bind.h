@@ -63,12 +63,6 @@ static __always_inline __u32 class_now(const struct egate_name_slot *s)
 	return class_by_text(s->name);
 }
 
-/* Whether the packet begins a connection, so that what a former one with its addresses and ports did is void. */
-static __always_inline int begins(const struct packet *p)
-{
-	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-}
-
 static __always_inline struct egate_binding *binding_of(struct work *w, __u64 now_ns)
 {
 	struct egate_binding *b;
@@ -84,7 +78,34 @@ static __always_inline struct egate_binding *binding_of(struct work *w, __u64 no
 		return 0;
 	if (now_ns > b->seen_ns + SECOND_NS) /* spare the cache line otherwise */
 		b->seen_ns = now_ns;
+	w->names[0] = b->slot;
+	w->binding = 1 + b->state;
+	/* what was read is the connection's only if the map did not give the value to another meanwhile */
+	if (bpf_map_lookup_elem(&bindings, &w->flow) != b) {
+		w->binding = 0;
+		return 0;
+	}
 	return b;
+}
+
+/* Lets the connection remember the class that was found for this policy. */
+static __always_inline void keep_class(struct work *w, __u64 now_ns)
+{
+	struct egate_binding b = {
+		.slot = w->names[0],
+		.seen_ns = now_ns,
+		.state = w->binding - 1,
+	};
+
+	/* fails only if the connection was forgotten meanwhile */
+	bpf_map_update_elem(&bindings, &w->flow, &b, BPF_EXIST);
+}
+
+/* A connection that begins with the ports of a former one does not go by that one's name, on any CPU. */
+static __always_inline void unbind(struct work *w, __u32 *epoch)
+{
+	if (w->has_flow && begins(&w->packet) && !bpf_map_delete_elem(&bindings, &w->flow))
+		__sync_fetch_and_add(epoch, 1);
 }
 
 /* Copies the names of the destination that are alive. */
@@ -152,7 +173,6 @@ __noinline int names_of(struct __sk_buff *skb)
 {
 	struct work *w = at(&work, 0);
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
-	struct egate_binding *b;
 	__u32 *epoch;
 	int stale = 0;
 
@@ -169,17 +189,13 @@ __noinline int names_of(struct __sk_buff *skb)
 	w->has_flow = flow_key(&w->packet, EGATE_EGRESS, &w->flow);
 	if (w->packet.have & EGATE_HAVE_DST) {
 		epoch = name_epoch(&w->packet.dst);
+		if (epoch)
+			unbind(w, epoch);
 		w->name_epoch = epoch ? *(volatile __u32 *)epoch : 0;
-		b = binding_of(w, now_ns);
-		if (b) {
-			w->names[0] = b->slot;
+		if (binding_of(w, now_ns))
 			w->name_count = 1;
-			w->binding = 1 + b->state;
-		} else {
+		else
 			names_of_address(w, now_ns);
-		}
-	} else {
-		b = 0;
 	}
 	for (__u32 i = 0; i < EGATE_NAME_SLOTS && i < w->name_count; i++) {
 		__u32 class;
@@ -190,8 +206,8 @@ __noinline int names_of(struct __sk_buff *skb)
 		w->names[i].class_of = class_of(class);
 		stale = 1;
 	}
-	if (stale && b)
-		b->slot.class_of = w->names[0].class_of;
+	if (stale && w->binding)
+		keep_class(w, now_ns);
 	else if (stale)
 		keep_classes(w);
 	name_rows(w);
@@ -269,6 +285,9 @@ static __always_inline int verify(struct __sk_buff *skb, struct work *w, __u32 f
 
 	if (!r)
 		return refuse(d, EGATE_DROP, EGATE_REASON_NAME_UNREADABLE);
+	/* the receiver may take the urgent byte out, and read another request */
+	if (w->packet.tcp_flags & TCP_URG)
+		return refuse(d, EGATE_REJECT, EGATE_REASON_NAME_UNREADABLE);
 	switch (read_stream(skb, EGATE_EGRESS)) {
 	case STREAM_READ:
 		break;

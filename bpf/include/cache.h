@@ -16,6 +16,7 @@
 
 #include "maps.h"
 #include "names.h"
+#include "parse.h"
 
 #define SECOND_NS 1000000000ULL
 
@@ -83,6 +84,12 @@ static __always_inline struct egate_cached *cache_entry(const volatile struct eg
 	return page ? &page->entries[h >> 52 & (EGATE_CACHE_PAGE_ENTRIES - 1)] : 0;
 }
 
+/* Whether the packet begins a connection, so that what a former one with its addresses and ports did is void. */
+static __always_inline int begins(const struct packet *p)
+{
+	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 /* 1 if the entry is of a packet that the chain does not tell from this one. */
 static __always_inline int cache_holds(const volatile struct egate_chain *c,
 				       const struct egate_cached *e, const struct packet *p)
@@ -104,6 +111,8 @@ static __always_inline int cache_holds(const volatile struct egate_chain *c,
 	if (c->used[EGATE_DIM_NAME]) {
 		__u32 *epoch = name_epoch(&p->dst);
 
+		if (begins(p)) /* see unbind() */
+			return 0;
 		if (!epoch || *epoch != e->epoch || bpf_ktime_get_coarse_ns() > e->named_until_ns)
 			return 0;
 	}

@@ -5,6 +5,7 @@
 #ifndef EGATE_COUNT_H
 #define EGATE_COUNT_H
 
+#include "flow.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -95,8 +96,20 @@ static __always_inline void count_totals(struct __sk_buff *skb, struct egate_tot
 	}
 }
 
+/* The name that the packet's connection goes by, where the cache spared finding it out; 0: none. */
+static __always_inline __u64 name_of_connection(struct work *w)
+{
+	struct egate_binding *b;
+
+	if (!config.chain[EGATE_EGRESS].used[EGATE_DIM_NAME] ||
+	    !flow_key(&w->packet, EGATE_EGRESS, &w->flow))
+		return 0;
+	b = bpf_map_lookup_elem(&bindings, &w->flow);
+	return b ? b->slot.name : 0;
+}
+
 static __always_inline void fill_event(struct __sk_buff *skb, __u32 direction, __u64 now_ns,
-				       struct egate_event *e, const struct work *w)
+				       struct egate_event *e, struct work *w)
 {
 	const struct packet *p = &w->packet;
 	const struct decision *d = &w->decision;
@@ -123,13 +136,17 @@ static __always_inline void fill_event(struct __sk_buff *skb, __u32 direction, _
 	e->tcp_flags = p->tcp_flags;
 	e->fragment = p->fragment;
 	e->is_ip = p->is_ip;
-	if (config.names.in_use)
+	if (config.names.in_use) {
 		e->name = w->name;
+		if (!w->name && direction == EGATE_EGRESS && d->rule != EGATE_NO_RULE &&
+		    d->reason == EGATE_REASON_RULE)
+			e->name = name_of_connection(w);
+	}
 }
 
 /* Reports a decision if the rate of its rule, or of the chain's default, lets it. */
 static __always_inline void report(struct __sk_buff *skb, __u32 direction, struct egate_totals *t,
-				   const struct work *w)
+				   struct work *w)
 {
 	const volatile struct egate_chain *c = &config.chain[direction];
 	const struct decision *d = &w->decision;

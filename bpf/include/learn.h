@@ -215,10 +215,11 @@ static __always_inline void remember_name(struct room *r)
 	scratch->name.seen_ns = bpf_ktime_get_coarse_ns();
 	scratch->name.length = r->name.bytes;
 	__builtin_memcpy(scratch->name.wire, r->name.wire, EGATE_NAME_BYTES);
-	if (bpf_map_update_elem(&names, &hash, &scratch->name, BPF_ANY))
-		t->failed++;
-	else
+	/* another CPU may be first */
+	if (!bpf_map_update_elem(&names, &hash, &scratch->name, BPF_NOEXIST))
 		t->names_new++;
+	else if (!bpf_map_lookup_elem(&names, &hash))
+		t->failed++;
 }
 
 #endif

@@ -44,6 +44,7 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
 
 /* The first problem met is the one kept. */
 static __always_inline void note(struct packet *p, __u8 problem)

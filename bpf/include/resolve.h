@@ -333,6 +333,8 @@ __noinline int judge_segment(struct __sk_buff *skb, __u32 direction)
 	}
 	if (!payload_bytes(p, &offset))
 		return EGATE_REASON_RULE;
+	if (p->tcp_flags & TCP_URG) /* as in verify() */
+		return unreadable;
 	switch (read_stream(skb, direction)) {
 	case STREAM_READ:
 		break;
@@ -342,7 +344,7 @@ __noinline int judge_segment(struct __sk_buff *skb, __u32 direction)
 		count_outcome(EGATE_DNS_OUT_OF_ORDER);
 		return unreadable;
 	default:
-		return unreadable;
+		return unreadable; /* also of a connection older than the policy: it is reset, and begins anew */
 	}
 	r->done = 0;
 	for (int n = 0; n < DNS_MESSAGES; n++) {

@@ -113,7 +113,7 @@ func (w *world) connects() bool {
 	w.t.Helper()
 	var c net.Conn
 	var err error
-	w.inside.Run(func() { c, err = net.DialTimeout("tcp4", outsideAddr+":7000", testutil.Patience(200*time.Millisecond)) })
+	w.inside.Run(func() { c, err = net.DialTimeout("tcp4", outsideAddr+":7000", testutil.Patience(900*time.Millisecond)) }) // one SYN: the next comes after a second
 	if err == nil {
 		c.Close()
 	}

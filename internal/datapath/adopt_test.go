@@ -191,6 +191,9 @@ func TestAdoptLetsGo(t *testing.T) {
 			if pins := strings.Join(w.pins(), " "); strings.Contains(pins, "links/77-") {
 				t.Errorf("round %d: pins %s", i, pins)
 			}
+			if hook == HookClsact && w.notedQdiscs() != 1 {
+				t.Errorf("round %d: %d qdiscs are noted, want that of eth0", i, w.notedQdiscs())
+			}
 		}
 		// It is the same interface to a policy that is applied later.
 		w.addVeth("veth1", 77)
@@ -205,6 +208,26 @@ func TestAdoptLetsGo(t *testing.T) {
 		w.adopts()
 		w.enforcing("a named interface is gone")
 	})
+}
+
+// notedQdiscs counts the qdiscs that egate knows as its own.
+func (w *world) notedQdiscs() (count int) {
+	w.t.Helper()
+	m, err := ebpf.LoadPinnedMap(w.bpffs+"/egate/"+qdiscsPin, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer m.Close()
+	var key qdiscKey
+	var one uint32
+	entries := m.Iterate()
+	for entries.Next(&key, &one) {
+		count++
+	}
+	if err := entries.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	return count
 }
 
 func TestAdoptRunsOutOfRoom(t *testing.T) {

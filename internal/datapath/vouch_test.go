@@ -100,7 +100,7 @@ func (w *world) connects(to string) bool {
 	w.t.Helper()
 	var err error
 	var c net.Conn
-	w.inside.Run(func() { c, err = net.DialTimeout("tcp4", to, testutil.Patience(200*time.Millisecond)) })
+	w.inside.Run(func() { c, err = net.DialTimeout("tcp4", to, testutil.Patience(900*time.Millisecond)) }) // one SYN: the next comes after a second
 	if err == nil {
 		c.Close()
 	}

@@ -79,6 +79,7 @@ func TestStreams(t *testing.T) {
 	serveSink(t, w.server.Netns, servicePort)
 	withoutOffload(t, w.server)
 	withoutOffload(t, w.client)
+	_, vm := testutil.InVM()
 	number := 0
 	for i, c := range []struct {
 		about     string
@@ -96,11 +97,13 @@ func TestStreams(t *testing.T) {
 		{"long answers in small pieces", "a%d.many100.n.test", 1, 0, 700, 100},
 		{"two long answers over segments", "a%d.many300.n.test", 2, 0, 0, 300},
 	} {
+		if vm && i%2 == 0 { // where a policy takes seconds to load
+			continue
+		}
 		t.Run(c.about, func(t *testing.T) {
 			w := w.in(t)
-			at := netip.AddrPortFrom(resolverAddrs[i%2].Addr(), 53)
-			l := w.server.Netns
-			serveStream(t, l, at, c.together, c.answered)
+			at := netip.AddrPortFrom(resolverAddrs[i/2%2].Addr(), 53)
+			serveStream(t, w.server.Netns, at, c.together, c.answered)
 			w.apply(policyFor("veth0", egress("reject", listedRule)) + fmt.Sprintf("dns: {servers: [%q], names: listed}\n", at.Addr()))
 			conn, err := dial(w.client.Netns, "tcp", at, testutil.Patience(longWait))
 			if err != nil {
