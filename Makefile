@@ -64,8 +64,10 @@ ci: ## run all of CI (root; installs Debian packages)
 	.ci/run
 
 .PHONY: install
-install: build ## install to $(DESTDIR)$(PREFIX)/bin
+install: build ## install to $(DESTDIR)$(PREFIX)/bin, and the unit of the daemon to $(DESTDIR)/etc/systemd/system
 	install -D -m 755 egate $(DESTDIR)$(PREFIX)/bin/egate
+	install -d $(DESTDIR)/etc/systemd/system
+	sed 's#/usr/local/bin/#$(PREFIX)/bin/#' systemd/egate-daemon.service >$(DESTDIR)/etc/systemd/system/egate-daemon.service
 
 .PHONY: clean
 clean: ## remove what was built here

@@ -25,7 +25,7 @@ killed and started again at any time. While it runs
 
 It serves the gates of its network namespace, also those that come later; each gate has
 one daemon at the most. It tells systemd how it does (Type=notify); there is a unit in
-dist/systemd.`,
+systemd.`,
 		Example: `  sudo egate daemon
   sudo egate daemon --gate lab
   sudo systemctl enable --now egate-daemon`,

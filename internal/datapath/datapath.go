@@ -14,7 +14,8 @@
 //	    links/           TCX links, IFINDEX-egress and IFINDEX-ingress
 //	    state/           maps that outlive policies; NAME-new is one that is being replaced, or was
 //	                     made for a policy that is not in force for good yet
-//	    gen-N/           a policy: program, maps, meta; guard and pending while a confirmation is pending
+//	    gen-N/           a policy: program, maps, meta; adopted: interfaces that came after it; guard
+//	                     and pending while a confirmation is pending
 //	    new-N/, old-N/   one that is being built, or taken away
 //
 // # Where the truth is
