@@ -24,8 +24,8 @@ killed and started again at any time. While it runs
   - what has expired makes room: addresses of names, questions, connections.
 
 It serves the gates of its network namespace, also those that come later; each gate has
-one daemon at the most. It tells systemd how it does (Type=notify); there is a unit in
-systemd.`,
+one daemon at the most. It tells systemd how it does (Type=notify); "make install"
+installs a unit.`,
 		Example: `  sudo egate daemon
   sudo egate daemon --gate lab
   sudo systemctl enable --now egate-daemon`,
