@@ -57,7 +57,8 @@ static __always_inline long match_round(struct match *m)
 	if (!rule)
 		return 1;
 	if (rule->action == EGATE_CONTINUE) {
-		count_rule(m->skb, c, index, EGATE_CONTINUE);
+		if (!config.names.in_use || !w->again)
+			count_rule(m->skb, c, index, EGATE_CONTINUE);
 		w->continued = 1;
 		return 0;
 	}
@@ -67,7 +68,7 @@ static __always_inline long match_round(struct match *m)
 	return 1;
 }
 
-static long match_again(__u32 round, void *m)
+static long match_more(__u32 round, void *m)
 {
 	return match_round(m);
 }
@@ -87,7 +88,7 @@ static __always_inline int match(struct __sk_buff *skb, const volatile struct eg
 	w->word = 0;
 	/* most packets meet the rule that decides in the first word: without the price of a callback */
 	if (!match_round(&m) && !match_round(&m))
-		bpf_loop(EGATE_MAX_WORDS + EGATE_MAX_CONTINUE_RULES, match_again, &m, 0);
+		bpf_loop(EGATE_MAX_WORDS + EGATE_MAX_CONTINUE_RULES, match_more, &m, 0);
 	return w->decision.rule != EGATE_NO_RULE;
 }
 
@@ -218,6 +219,8 @@ static __always_inline struct egate_cached *decide_ip(struct __sk_buff *skb,
 				outcome = decide_again(skb);
 			if (outcome != NAMED_CACHE)
 				return 0;
+			if (w->continued)
+				entry = 0;
 		}
 		if (entry)
 			cache_put(c, entry, w);
@@ -293,6 +296,7 @@ static __always_inline int judge(struct __sk_buff *skb, __u32 direction)
 		w->name = 0;
 		w->name_in_room = 0;
 		w->refusal = 0;
+		w->again = 0;
 	}
 	if (iface->dns_only) {
 		d->rule = EGATE_NO_RULE;
@@ -301,9 +305,12 @@ static __always_inline int judge(struct __sk_buff *skb, __u32 direction)
 	} else {
 		decide(skb, c, direction, t, w);
 	}
-	if (config.names.in_use && (d->action == EGATE_ALLOW || config.audit) &&
-	    is_resolving(p, direction))
-		resolve(skb, direction);
+	if (config.names.in_use && (d->action == EGATE_ALLOW || config.audit)) {
+		if (is_resolving(p, direction))
+			resolve(skb, direction);
+		else if (direction == EGATE_EGRESS && hides_question(p))
+			refuse_hidden(d);
+	}
 	if (iface->dns_only && d->action == EGATE_ALLOW)
 		return TC_ACT_UNSPEC;
 	if (c->rejects)

@@ -187,8 +187,7 @@ struct egate_names_config {
 	__u8 max_label;   /* bytes; 63: any */
 	__u8 elsewhere;   /* enum egate_action: of DNS to who is not trusted */
 	__u8 deepest;     /* labels of the longest name in map domains */
-	__u8 verifies;    /* a rule verifies names */
-	__u8 pad[4];
+	__u8 pad[5];
 };
 _Static_assert(sizeof(struct egate_names_config) == 72, "egate_names_config has no hidden padding");
 
@@ -385,8 +384,9 @@ struct egate_question_key {
 struct egate_question {
 	__u64 name; /* hash */
 	__u64 asked_ns;
+	__u32 ifindex; /* of the interface it left by: the answer comes in there */
 	__u16 type;
-	__u8 pad[6];
+	__u8 pad[2];
 };
 
 enum egate_binding_state {

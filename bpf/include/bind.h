@@ -15,6 +15,12 @@
 #include "request.h"
 #include "stream.h"
 
+/* Why a packet is matched again. */
+enum match_again {
+	MATCH_NAMED = 1, /* its request has another name, or none */
+	MATCH_UNSEEN,    /* its connection began before anybody looked */
+};
+
 /* What named() asks of its caller. */
 enum named {
 	NAMED_CACHE,    /* later packets of the connection will get the same verdict */
@@ -32,7 +38,7 @@ __noinline __u32 class_by_text(__u64 name)
 
 	if (!config.names.in_use)
 		return 0;
-	if (!t || !r)
+	if (!t || !r || !name)
 		return 0;
 	known = bpf_map_lookup_elem(&names, &name);
 	if (!known) {
@@ -50,7 +56,8 @@ __noinline __u32 class_by_text(__u64 name)
 		*(volatile __u32 *)&r->cursor = cursor + 1 + r->name.wire[cursor];
 	}
 	r->name.labels = labels;
-	if (hash_name(1))
+	/* the map may have given the value to another name meanwhile */
+	if (hash_name(1) || r->name.hash != name)
 		return 0;
 	return r->name.class;
 }
@@ -259,6 +266,16 @@ static __always_inline void bind(struct work *w, const struct egate_name_slot *n
 	w->binding = 1 + state;
 }
 
+/* A packet of a verifying rule that may be of a connection to verify, but hides it. */
+static __always_inline int hides_request(const struct packet *p, __u32 flags)
+{
+	if (!(flags & (EGATE_RULE_VERIFY | EGATE_RULE_VERIFY_ALL)))
+		return 0;
+	if (!(p->have & EGATE_HAVE_PROTO))
+		return 1;
+	return p->proto == IPPROTO_TCP && !(p->have & EGATE_HAVE_TRANSPORT);
+}
+
 static __always_inline int verifies(const struct packet *p, __u32 flags)
 {
 	if (p->proto != IPPROTO_TCP || !(p->have & EGATE_HAVE_TRANSPORT))
@@ -275,12 +292,24 @@ static __always_inline int refuse(struct decision *d, __u8 action, __u8 reason)
 	return NAMED_NO_CACHE;
 }
 
+/* Has the packet matched again with this name alone, or with none. unseen: as what began before anybody looked. */
+static __always_inline int match_as(struct work *w, const struct egate_name_slot *name, int unseen)
+{
+	w->again = unseen ? MATCH_UNSEEN : MATCH_NAMED;
+	if (!unseen)
+		w->name = name->name;
+	w->names[0] = *name;
+	w->name_count = 1;
+	name_rows(w);
+	return NAMED_AGAIN;
+}
+
 /* Reads the connection's first request, of which the packet is a part. Returns enum named. */
 static __always_inline int verify(struct __sk_buff *skb, struct work *w, __u32 flags)
 {
 	struct decision *d = &w->decision;
 	struct room *r = at(&room, 0);
-	struct egate_name_slot name = {};
+	struct egate_name_slot name = { .class_of = class_of(0) };
 	int state;
 
 	if (!r)
@@ -294,7 +323,12 @@ static __always_inline int verify(struct __sk_buff *skb, struct work *w, __u32 f
 	case STREAM_OLD:
 		return NAMED_NO_CACHE;
 	case STREAM_UNKNOWN:
-		return refuse(d, EGATE_REJECT, EGATE_REASON_NAME_UNREADABLE);
+		/* it began here, and what it said is forgotten: there were too many at once */
+		if (w->binding)
+			return refuse(d, EGATE_REJECT, EGATE_REASON_NAME_UNREADABLE);
+		/* its beginning was not seen: it has no name, and meets the rules that ask for none */
+		__builtin_memset(r->reader, 0, sizeof(r->reader));
+		return match_as(w, &name, 1);
 	default:
 		return refuse(d, EGATE_DROP, EGATE_REASON_NAME_UNREADABLE);
 	}
@@ -314,15 +348,9 @@ static __always_inline int verify(struct __sk_buff *skb, struct work *w, __u32 f
 			return refuse(d, EGATE_REJECT, EGATE_REASON_NAME_MISMATCH);
 		name.name = r->name.hash;
 		name.class_of = class_of(r->name.class);
-	} else {
-		name.class_of = class_of(0);
+		w->name_in_room = 1;
 	}
-	w->name = name.name;
-	w->name_in_room = state == REQUEST_NAMED;
-	w->names[0] = name;
-	w->name_count = 1;
-	name_rows(w);
-	return NAMED_AGAIN;
+	return match_as(w, &name, 0);
 }
 
 /*
@@ -337,6 +365,7 @@ __noinline int named(struct __sk_buff *skb)
 	struct egate_rule *rule;
 	struct packet *p;
 	__u32 flags, offset, sequence;
+	int outcome;
 
 	if (!config.names.in_use)
 		return NAMED_NO_CACHE;
@@ -352,6 +381,8 @@ __noinline int named(struct __sk_buff *skb)
 	if (flags & EGATE_RULE_QUIC_DROP && p->proto == IPPROTO_UDP &&
 	    p->have & EGATE_HAVE_TRANSPORT && p->selector == 443)
 		return refuse(&w->decision, EGATE_REJECT, EGATE_REASON_QUIC);
+	if (hides_request(p, flags))
+		return refuse(&w->decision, EGATE_DROP, EGATE_REASON_NAME_UNREADABLE);
 	if (!w->has_flow)
 		return NAMED_CACHE;
 	if (!verifies(p, flags)) {
@@ -362,20 +393,26 @@ __noinline int named(struct __sk_buff *skb)
 	/* bound without: by a policy before this one, which did not ask for it */
 	if (w->binding == 1 + EGATE_VERIFIED || w->binding == 1 + EGATE_BOUND)
 		return NAMED_CACHE;
+	/* what later fragments carry would not be read */
+	if (p->fragment != EGATE_NOT_FRAGMENT)
+		return refuse(&w->decision, EGATE_DROP, EGATE_REASON_NAME_UNREADABLE);
 	if (begins(p)) {
-		if (payload_bytes(
-			    p,
-			    &offset)) /* TCP Fast Open: the client sends its request again without */
+		/* TCP Fast Open: the client sends its request again without */
+		if (payload_bytes(p, &offset))
 			return refuse(&w->decision, EGATE_DROP, EGATE_REASON_NAME_UNREADABLE);
 		if (tcp_sequence(skb, p, &sequence))
 			return refuse(&w->decision, EGATE_DROP, EGATE_REASON_NAME_UNREADABLE);
 		begin_stream(w, EGATE_EGRESS, sequence + 1);
 	}
-	if (!w->binding)
+	if (!w->binding && begins(p))
 		bind(w, name, EGATE_PENDING);
 	if (!payload_bytes(p, &offset))
 		return NAMED_NO_CACHE;
-	return verify(skb, w, flags);
+	outcome = verify(skb, w, flags);
+	/* it passes all the same, and its next packet is not to be counted again */
+	if (config.audit && w->decision.action != EGATE_ALLOW)
+		bind(w, name, EGATE_BOUND);
+	return outcome;
 }
 
 /*
@@ -395,12 +432,14 @@ __noinline int named_again(struct __sk_buff *skb)
 	if (!w || !r)
 		return NAMED_NO_CACHE;
 	if (w->decision.action != EGATE_ALLOW)
-		return refuse(&w->decision, EGATE_REJECT, EGATE_REASON_NAME_MISMATCH);
+		return refuse(&w->decision, EGATE_REJECT,
+			      w->again == MATCH_UNSEEN ? EGATE_REASON_NAME_UNREADABLE
+						       : EGATE_REASON_NAME_MISMATCH);
 	if (w->decision.rule != EGATE_NO_RULE)
 		rule = at(&rules, c->rules + w->decision.rule);
 	if (rule && rule->flags & EGATE_RULE_ECH_DROP && request_has_ech(r))
 		return refuse(&w->decision, EGATE_REJECT, EGATE_REASON_ECH);
-	if (r->name.class && w->name)
+	if (w->again == MATCH_NAMED && r->name.class && w->name)
 		remember_name(r);
 	bind(w, &w->names[0], EGATE_VERIFIED);
 	end_stream(w, EGATE_EGRESS);

@@ -194,7 +194,9 @@ struct work {
 	__u32 name_epoch;  /* what it was when they were read */
 	__u8 binding;  /* 1 + enum egate_binding_state; 0: the packet's connection has no name */
 	__u8 has_flow; /* flow is filled */
-	__u8 refusal;  /* 1 + response code with which a question is answered; 0: it is not */
+	__u8 silent;   /* a refused DNS segment is dropped, not rejected */
+	__u8 again; /* enum match_again, if the packet is matched again: its continue rules are counted */
+	__u8 refusal; /* 1 + response code with which a question is answered; 0: it is not */
 	struct egate_question_key question; /* of the DNS message in work */
 	struct egate_flow_key flow;         /* of the packet, where names are in use */
 	__u64 summary;    /* words of the ANDed rows that were not looked at yet */

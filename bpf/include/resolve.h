@@ -19,7 +19,7 @@
 #define DNS_NOERROR 0
 #define DNS_NXDOMAIN 3
 #define DNS_REFUSED 5
-#define DNS_MESSAGES 8 /* that one segment may end; more make it unreadable */
+#define DNS_MESSAGES 32 /* that one segment may end; more make it unreadable */
 #define TLS_DNS_PORT 853
 #define HTTPS_PORT 443
 
@@ -104,7 +104,6 @@ static __always_inline int read_header(struct room *r)
 }
 
 #define DNS_RESPONSE 0x8000
-#define DNS_OPCODE 0x7800
 #define DNS_TRUNCATED 0x0200
 #define DNS_RCODE 0x000f
 
@@ -154,6 +153,7 @@ __noinline int judge_question(struct __sk_buff *skb)
 	key = question_key(w, r);
 	q.name = r->name.hash;
 	q.type = r->asked_type;
+	q.ifindex = skb->ifindex;
 	q.asked_ns = bpf_ktime_get_coarse_ns();
 	if (bpf_map_update_elem(&questions, key, &q, BPF_ANY)) {
 		struct egate_name_totals *t = at(&name_totals, 0);
@@ -233,7 +233,8 @@ __noinline int judge_answer(struct __sk_buff *skb, __u32 unread_outcome)
 	}
 	key = question_key(w, r);
 	q = bpf_map_lookup_elem(&questions, key);
-	if (!q) {
+	/* from elsewhere it may be of a host that is forwarded, and forged */
+	if (!q || q->ifindex != skb->ifindex) {
 		count_outcome(EGATE_DNS_UNASKED);
 		return EGATE_REASON_RULE;
 	}
@@ -325,9 +326,13 @@ __noinline int judge_segment(struct __sk_buff *skb, __u32 direction)
 	p = &w->packet;
 	unreadable = direction == EGATE_EGRESS ? EGATE_REASON_DNS_QUESTION
 					       : EGATE_REASON_DNS_ANSWER;
+	if (p->fragment != EGATE_NOT_FRAGMENT)
+		return unreadable;
 	if (p->tcp_flags & TCP_SYN) {
-		if (tcp_sequence(skb, p, &sequence) || payload_bytes(p, &offset))
+		if (tcp_sequence(skb, p, &sequence) || payload_bytes(p, &offset)) {
+			w->silent = 1; /* TCP Fast Open: sent again without data */
 			return unreadable;
+		}
 		begin_stream(w, direction, sequence + 1);
 		return EGATE_REASON_RULE;
 	}
@@ -342,6 +347,7 @@ __noinline int judge_segment(struct __sk_buff *skb, __u32 direction)
 		return EGATE_REASON_RULE;
 	case STREAM_GAP:
 		count_outcome(EGATE_DNS_OUT_OF_ORDER);
+		w->silent = 1; /* sent again when its turn has come */
 		return unreadable;
 	default:
 		return unreadable; /* also of a connection older than the policy: it is reset, and begins anew */
@@ -388,6 +394,26 @@ __noinline int judge_segment(struct __sk_buff *skb, __u32 direction)
 	return leave_stream(skb, direction, r->done) ? unreadable : EGATE_REASON_RULE;
 }
 
+/* Whether an egress packet may be a question to a resolver that can't be read, since its ports can't. */
+static __always_inline int hides_question(const struct packet *p)
+{
+	if (!restricts_questions() || !(p->have & EGATE_HAVE_DST) ||
+	    p->have & EGATE_HAVE_TRANSPORT || p->fragment == EGATE_LATER_FRAGMENT)
+		return 0;
+	if (p->have & EGATE_HAVE_PROTO && p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
+		return 0;
+	return !!(resolver_flags(&p->dst) & EGATE_RESOLVER_TRUSTED);
+}
+
+static __always_inline void refuse_hidden(struct decision *d)
+{
+	if (d->action != EGATE_ALLOW)
+		return;
+	d->rule = EGATE_NO_RULE;
+	d->action = EGATE_DROP;
+	d->reason = EGATE_REASON_DNS_QUESTION;
+}
+
 /*
  * Judges a packet of DNS with a resolver of the policy that would otherwise
  * pass. Sets the decision where it must not.
@@ -404,6 +430,7 @@ static __always_inline int resolve(struct __sk_buff *skb, __u32 direction)
 	p = &w->packet;
 	if (!flow_key(p, direction, &w->flow))
 		return 0;
+	w->silent = 0;
 	if (p->proto == IPPROTO_TCP)
 		reason = judge_segment(skb, direction);
 	else if (read_datagram(skb, p, r, &part))
@@ -423,7 +450,7 @@ static __always_inline int resolve(struct __sk_buff *skb, __u32 direction)
 	if (direction == EGATE_INGRESS || reason == EGATE_REASON_DNS_RATE)
 		return 0;
 	if (p->proto == IPPROTO_TCP) {
-		w->decision.action = EGATE_REJECT;
+		w->decision.action = w->silent ? EGATE_DROP : EGATE_REJECT;
 	} else if (reason != EGATE_REASON_DNS_QUESTION) {
 		w->decision.action = EGATE_REJECT;
 		/* a type that may not be asked for is answered as if there were none */

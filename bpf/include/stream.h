@@ -137,7 +137,7 @@ __noinline int read_stream(struct __sk_buff *skb, __u32 direction)
 {
 	struct work *w = at(&work, 0);
 	struct room *r = at(&room, 0);
-	__u32 offset, bytes, sequence, skip;
+	__u32 offset, bytes, sequence, skip, next, waiting;
 	struct restoring restoring = {};
 	struct egate_stream *s;
 
@@ -154,7 +154,14 @@ __noinline int read_stream(struct __sk_buff *skb, __u32 direction)
 		stream_key(w, 0);
 		return STREAM_UNKNOWN;
 	}
-	skip = s->next - sequence;
+	next = s->next;
+	waiting = s->bytes;
+	/* as in binding_of() */
+	if (bpf_map_lookup_elem(&streams, &w->flow) != s || waiting > EGATE_ROOM_BYTES) {
+		stream_key(w, 0);
+		return STREAM_UNKNOWN;
+	}
+	skip = next - sequence;
 	if ((__s32)skip < 0) {
 		stream_key(w, 0);
 		return STREAM_GAP;
@@ -164,19 +171,24 @@ __noinline int read_stream(struct __sk_buff *skb, __u32 direction)
 		return STREAM_OLD;
 	}
 	r->length = 0;
-	r->stream_first = s->next - s->bytes;
-	if (s->bytes) {
+	r->stream_first = next - waiting;
+	if (waiting) {
 		restoring.from = bpf_map_lookup_elem(&stream_rooms, &w->flow);
 		if (!restoring.from) {
 			stream_key(w, 0);
 			return STREAM_UNKNOWN; /* too many at once */
 		}
-		bpf_loop((s->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES, restore_chunk, &restoring, 0);
-		r->length = s->bytes;
+		bpf_loop((waiting + CHUNK_BYTES - 1) / CHUNK_BYTES, restore_chunk, &restoring, 0);
+		/* what was read is the connection's only if the map did not give the value to another meanwhile */
+		if (bpf_map_lookup_elem(&stream_rooms, &w->flow) != restoring.from) {
+			stream_key(w, 0);
+			return STREAM_UNKNOWN;
+		}
+		r->length = waiting;
 	}
 	stream_key(w, 0);
 	bytes -= skip;
-	r->stream_next = s->next + bytes;
+	r->stream_next = next + bytes;
 	if (bytes > EGATE_ROOM_BYTES - r->length)
 		bytes = EGATE_ROOM_BYTES - r->length;
 	return append(skb, r, offset + skip, bytes) ? -1 : STREAM_READ;

@@ -296,8 +296,7 @@ type abiEgateNamesConfig struct {
 	MaxLabel       uint8
 	Elsewhere      uint8
 	Deepest        uint8
-	Verifies       uint8
-	Pad            [4]uint8
+	Pad            [5]uint8
 }
 
 type abiEgatePolicyConfig struct {
@@ -333,8 +332,9 @@ type abiEgateQuestion struct {
 	_       structs.HostLayout
 	Name    uint64
 	AskedNs uint64
+	Ifindex uint32
 	Type    uint16
-	Pad     [6]uint8
+	Pad     [2]uint8
 }
 
 type abiEgateQuestionKey struct {

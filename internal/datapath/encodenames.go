@@ -39,20 +39,13 @@ func encodeNames(set *tables.Set, key domain.Key) abiEgateNamesConfig {
 	for i := range egress.Names.Entries {
 		out.Deepest = max(out.Deepest, uint8(1+strings.Count(egress.Names.Entries[i].Name, ".")))
 	}
-	for i := range egress.Rules {
-		if egress.Rules[i].Verify != policy.VerifyNone {
-			out.Verifies = 1
-		}
-	}
 	return out
 }
 
 // refusesNames tells whether an egress packet may be rejected for a name or for
 // being DNS, whatever the rules' actions are.
 func refusesNames(set *tables.Set) bool {
-	dns := &set.DNS
-	if dns.ListedOnly || dns.Types != nil || dns.Elsewhere == verdict.Reject ||
-		dns.MaxLabel != 0 && dns.MaxLabel < domain.MaxLabel {
+	if set.DNS.InUse { // a segment of DNS that can't be read is rejected
 		return true
 	}
 	for i := range set.Chains[verdict.Egress].Rules {

@@ -42,7 +42,7 @@ var programNameMaps = []string{
 var nameStateMaps = append([]string{nameKeyMap, sweptMap}, programNameMaps...)
 
 // nameMapSizes are the sizes of the maps of names: entries, or bytes of the
-// ring. LRU maps take all of their memory at once, 34 MB together: what stands
+// ring. LRU maps take all of their memory at once, 37 MB together: what stands
 // behind each is what Linux 6.18 says of it.
 var nameMapSizes = map[string]uint32{
 	learnedMap:     32768,   // addresses; 9.7 MB
@@ -50,7 +50,7 @@ var nameMapSizes = map[string]uint32{
 	questionsMap:   8192,    // without an answer yet; 1.0 MB
 	bindingsMap:    65536,   // connections that go by a name; 9.4 MB
 	streamsMap:     8192,    // connections whose first request, or whose DNS, is being read; 0.9 MB
-	streamRoomsMap: 64,      // of these, such as have an unfinished message; 1.1 MB
+	streamRoomsMap: 256,     // of these, such as have an unfinished message; 4.2 MB
 	unreadMap:      1 << 18, // about 800 answers; 0.3 MB
 }
 

@@ -49,6 +49,9 @@ func Walk(p *policy.Policy, k *packet.Key, st tables.State) tables.Result {
 		if rule.Action == verdict.Allow && rule.DropQUIC && k.Proto == 17 && leavesFor(k) == 443 {
 			return tables.Result{Action: verdict.Reject, Reason: verdict.ReasonQUIC, Rule: i, Continues: continues}
 		}
+		if rule.Action == verdict.Allow && rule.Verify != policy.VerifyNone && hidesRequest(rule, k) {
+			return tables.Result{Action: verdict.Drop, Reason: verdict.ReasonNameUnreadable, Rule: i, Continues: continues}
+		}
 		return tables.Result{Action: rule.Action, Reason: verdict.ReasonRule, Rule: i, Continues: continues}
 	}
 
@@ -191,6 +194,22 @@ func leavesFor(k *packet.Key) uint16 {
 		return 0
 	}
 	return k.Selector
+}
+
+// hidesRequest: of a rule that verifies names, what could be TCP but shows no
+// ports, and fragments of what would be verified.
+func hidesRequest(rule *policy.Rule, k *packet.Key) bool {
+	if k.Have&packet.HaveProto == 0 {
+		return true
+	}
+	if k.Proto != 6 {
+		return false
+	}
+	if k.Have&packet.HaveTransport == 0 {
+		return true
+	}
+	wanted := rule.Verify == policy.VerifyAll || k.Selector == 443 || k.Selector == 80
+	return wanted && k.Fragment != packet.NotFragment
 }
 
 // dnsElsewhere: plain DNS to others than the policy's servers, DNS over TLS or

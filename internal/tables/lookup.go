@@ -59,6 +59,8 @@ func (s *Set) Lookup(k *packet.Key, st State) Result {
 		res.Action, res.Reason = s.fallback(k, st)
 	case res.Action == verdict.Allow && c.Rules[res.Rule].DropQUIC && isQUIC(k):
 		res.Action, res.Reason = verdict.Reject, verdict.ReasonQUIC
+	case res.Action == verdict.Allow && c.Rules[res.Rule].hidesRequest(k):
+		res.Action, res.Reason = verdict.Drop, verdict.ReasonNameUnreadable
 	}
 	return res
 }

@@ -67,6 +67,19 @@ func (r *Rule) Verifies(k *packet.Key) bool {
 	return r.Verify == policy.VerifyAll || r.Verify == policy.VerifyWellKnown && (k.Selector == portHTTPS || k.Selector == portHTTP)
 }
 
+// hidesRequest tells whether the rule verifies names and the packet may be of
+// a connection whose request could not be read: its protocol or its ports
+// can't be told, or what it carries goes on in later fragments.
+func (r *Rule) hidesRequest(k *packet.Key) bool {
+	if r.Verify == policy.VerifyNone {
+		return false
+	}
+	if !k.Has(packet.HaveProto) {
+		return true
+	}
+	return k.Proto == packet.ProtoTCP && !k.HasPorts() || r.Verifies(k) && k.Fragment != packet.NotFragment
+}
+
 // Request judges the packet with the request of a connection that a rule lets
 // begin and verifies. The name in the request takes the place of all that the
 // destination is known as; what it does not open is rejected.

@@ -32,8 +32,7 @@ type readersEgatePolicyConfig struct {
 		MaxLabel       uint8
 		Elsewhere      uint8
 		Deepest        uint8
-		Verifies       uint8
-		Pad            [4]uint8
+		Pad            [5]uint8
 	}
 	Chain [2]struct {
 		_             structs.HostLayout
