@@ -23,16 +23,16 @@ func TestEncodeNames(t *testing.T) {
 		rejects      uint8
 	}{
 		{"no names", onlyPorts(53), abiEgateNamesConfig{}, 0},
-		{"dns alone", onlyPorts(53) + "dns: {servers: [10.0.0.53]}\n", abiEgateNamesConfig{MaxLabel: 63},1},
+		{"dns alone", onlyPorts(53) + "dns: {servers: [10.0.0.53]}\n", abiEgateNamesConfig{MaxLabel: 63}, 1},
 		{"rules alone", strings.Replace(listsNames, "udp/443, ", "", 1), abiEgateNamesConfig{MaxLabel: 63, Deepest: 2}, 1},
-		{"unverified", strings.ReplaceAll(listsNames, "tcp/9]}", "tcp/9]}, verify: none"), abiEgateNamesConfig{MaxLabel: 63, Deepest: 2},1},
+		{"unverified", strings.ReplaceAll(listsNames, "tcp/9]}", "tcp/9]}, verify: none"), abiEgateNamesConfig{MaxLabel: 63, Deepest: 2}, 1},
 		{"quic", strings.ReplaceAll(listsNames, "tcp/9]}", "tcp/9]}, verify: none, quic: drop"), abiEgateNamesConfig{MaxLabel: 63, Deepest: 2}, 1},
 		{"listed", onlyPorts() + "dns: {names: listed, refuse: nxdomain}\n", abiEgateNamesConfig{MaxLabel: 63, ListedOnly: 1, Nxdomain: 1}, 1},
 		{"types", onlyPorts() + "dns: {types: [A, AAAA, TYPE255, TYPE300, HTTPS]}\n",
 			abiEgateNamesConfig{MaxLabel: 63, CheckTypes: 1, Types: [4]uint64{1<<1 | 1<<28, 1 << (65 - 64), 0, 1 << 63}}, 1},
 		{"label", onlyPorts() + "dns: {max_label: 20}\n", abiEgateNamesConfig{MaxLabel: 20}, 1},
-		{"rate", onlyPorts() + "dns: {rate: 50/s}\n", abiEgateNamesConfig{MaxLabel: 63, RateIntervalNs: 20_000_000, RateBurst: 50},1},
-		{"elsewhere dropped", onlyPorts() + "dns: {elsewhere: drop}\n", abiEgateNamesConfig{MaxLabel: 63, Elsewhere: uint8(verdict.Drop)},1},
+		{"rate", onlyPorts() + "dns: {rate: 50/s}\n", abiEgateNamesConfig{MaxLabel: 63, RateIntervalNs: 20_000_000, RateBurst: 50}, 1},
+		{"elsewhere dropped", onlyPorts() + "dns: {elsewhere: drop}\n", abiEgateNamesConfig{MaxLabel: 63, Elsewhere: uint8(verdict.Drop)}, 1},
 		{"elsewhere rejected", onlyPorts() + "dns: {elsewhere: reject}\n", abiEgateNamesConfig{MaxLabel: 63, Elsewhere: uint8(verdict.Reject)}, 1},
 		{"deep", strings.ReplaceAll(listsNames, "a.example", "a.b.c.d.e.example"), abiEgateNamesConfig{MaxLabel: 63, Deepest: 6}, 1},
 	} {
