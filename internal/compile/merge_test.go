@@ -225,7 +225,7 @@ func TestGatheredRulesAgreeWithWalk(t *testing.T) {
 			rules := p.Chains[dir].Rules
 			p.DNS = policy.DNS{} // only the rules are of interest
 			for i := range rules {
-				rules[i].DropQUIC = false
+				rules[i].DropQUIC, rules[i].Verify = false, policy.VerifyNone
 			}
 			plan := mergeRules(rules, false, 0)
 			c := tables.Chain{Default: p.Chains[dir].Default}
