@@ -62,14 +62,6 @@ __noinline __u32 class_by_text(__u64 name)
 	return r->name.class;
 }
 
-/* The class of a slot's name in this policy. */
-static __always_inline __u32 class_now(const struct egate_name_slot *s)
-{
-	if (s->class_of >> 32 == config.generation)
-		return s->class_of & 0xffff;
-	return class_by_text(s->name);
-}
-
 static __always_inline struct egate_binding *binding_of(struct work *w, __u64 now_ns)
 {
 	struct egate_binding *b;
