@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/netip"
 	"unicode/utf8"
 
@@ -28,7 +27,7 @@ const (
 // first 20 are given, and then how many more there are.
 func ReadSet(r io.Reader, file string) (*Set, []ipset.LineError) {
 	s := setReader{file: file}
-	before, err := stat(r)
+	before, err := ipset.StatOf(r)
 	if err != nil {
 		s.fail("read the file: %v", err)
 		return nil, s.errs
@@ -52,7 +51,9 @@ func ReadSet(r io.Reader, file string) (*Set, []ipset.LineError) {
 		case !errors.Is(err, io.EOF):
 			s.fail("read the file: %v", err)
 		default:
-			s.checkUnchanged(r, before)
+			if err := ipset.CheckUnchanged(r, before); err != nil {
+				s.fail("%v", err)
+			}
 		}
 		break
 	}
@@ -65,14 +66,6 @@ func ReadSet(r io.Reader, file string) (*Set, []ipset.LineError) {
 	return New(s.patterns), nil
 }
 
-// stat is what r tells of the file it reads, nil if it tells nothing.
-func stat(r io.Reader) (fs.FileInfo, error) {
-	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
-		return f.Stat()
-	}
-	return nil, nil
-}
-
 // setReader is the state of ReadSet.
 type setReader struct {
 	file     string
@@ -81,16 +74,6 @@ type setReader struct {
 	errs     []ipset.LineError
 	more     int // errors past maxLineErrors
 	moreLine int // where the first of them is
-}
-
-// checkUnchanged reports a file that is not what it was before it was read.
-func (s *setReader) checkUnchanged(r io.Reader, before fs.FileInfo) {
-	switch after, err := stat(r); {
-	case err != nil:
-		s.fail("read the file: %v", err)
-	case before != nil && (after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime())):
-		s.fail("the file was changed while it was read; put a new list in its place by renaming it")
-	}
 }
 
 var byteOrderMark = []byte("\ufeff")

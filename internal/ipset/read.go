@@ -41,7 +41,7 @@ func (e LineError) Error() string {
 // errors; the first 20 are given, and then how many more there are.
 func ReadSet(r io.Reader, file string) (*Set, []LineError) {
 	s := setReader{file: file}
-	before, err := stat(r)
+	before, err := StatOf(r)
 	if err != nil {
 		s.fail(fmt.Sprintf("read the file: %v", err))
 		return nil, s.errs
@@ -65,7 +65,9 @@ func ReadSet(r io.Reader, file string) (*Set, []LineError) {
 		case !errors.Is(err, io.EOF):
 			s.fail(fmt.Sprintf("read the file: %v", err))
 		default:
-			s.checkUnchanged(r, before)
+			if err := CheckUnchanged(r, before); err != nil {
+				s.fail(err.Error())
+			}
 		}
 		break
 	}
@@ -78,8 +80,8 @@ func ReadSet(r io.Reader, file string) (*Set, []LineError) {
 	return &Set{merge(joinSorted(s.v6, s.v4))}, nil
 }
 
-// stat is what r tells of the file it reads, nil if it tells nothing.
-func stat(r io.Reader) (fs.FileInfo, error) {
+// StatOf is what r tells of the file it reads, nil if it tells nothing.
+func StatOf(r io.Reader) (fs.FileInfo, error) {
 	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
 		return f.Stat()
 	}
@@ -98,14 +100,16 @@ type setReader struct {
 	moreLine int // where the first of them is
 }
 
-// checkUnchanged reports a file that is not what it was before it was read.
-func (s *setReader) checkUnchanged(r io.Reader, before fs.FileInfo) {
-	switch after, err := stat(r); {
+// CheckUnchanged tells of a file that is not what StatOf said before it was
+// read. The error is a sentence for the reader's list of errors.
+func CheckUnchanged(r io.Reader, before fs.FileInfo) error {
+	switch after, err := StatOf(r); {
 	case err != nil:
-		s.fail(fmt.Sprintf("read the file: %v", err))
+		return fmt.Errorf("read the file: %w", err)
 	case before != nil && (after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime())):
-		s.fail("the file was changed while it was read; put a new list in its place by renaming it")
+		return errors.New("the file was changed while it was read; put a new list in its place by renaming it")
 	}
+	return nil
 }
 
 var byteOrderMark = []byte("\ufeff")
